@@ -1,0 +1,169 @@
+//! The complete list of ways metadata can change, and what came of each.
+//!
+//! A [`Command`] carries parsed values only; apply parses no client bytes. Everything here has a
+//! protobuf form (`proto/entry.proto`) which is what the log holds.
+
+use bytes::Bytes;
+
+use crate::digest::{Digest, PartitionId};
+use crate::id::{ClusterId, Generation, NodeId};
+use crate::member::{Evidence, Member, MemberState};
+use crate::name::{RepoName, Tag};
+
+/// The feature level of this build: the highest whose commands it can apply.
+pub const LEVEL: u32 = 1;
+
+/// A command with who proposes it: what a log entry holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope {
+    /// The proposing node.
+    pub node: NodeId,
+    /// The proposer's persisted start counter.
+    pub boot: u64,
+    /// Counts the proposer's commands in this boot; a retry keeps it.
+    pub seq: u64,
+    /// The proposer's clock in milliseconds since 1970; for display only.
+    pub now: u64,
+    /// On whose behalf: a user, or `system`.
+    pub actor: String,
+    /// The level that the command's semantics belong to.
+    pub level: u32,
+    /// What to do.
+    pub command: Command,
+}
+
+/// A compare-and-set condition on a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagCondition {
+    /// `If-None-Match: *`: the tag must not be there.
+    Absent,
+    /// `If-Match: "<digest>"`: the tag must be there and point to this.
+    Is(Digest),
+}
+
+/// A manifest as it was parsed at the edge.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewManifest {
+    /// The digest of `bytes`.
+    pub digest: Digest,
+    /// Its media type, as served.
+    pub media_type: String,
+    /// `artifactType`, or the config's media type for an image manifest without one.
+    pub artifact_type: Option<String>,
+    /// The exact bytes.
+    pub bytes: Bytes,
+    /// Blobs that must be linked in the repository; a set, in order.
+    pub blobs: Vec<Digest>,
+    /// Manifests that must be in the repository; a set, in order.
+    pub children: Vec<Digest>,
+    /// `subject`, which need not exist.
+    pub subject: Option<Digest>,
+    /// The descriptor's JSON as the referrers API lists it; present with `subject`.
+    pub descriptor: Option<Bytes>,
+}
+
+/// Every way the state can change.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the fields are the nouns of the variant's sentence")]
+pub enum Command {
+    /// The first entry of a cluster: names it. Refused when it has a name.
+    Birth { cluster: ClusterId, rf: u32, level: u32 },
+    /// W members hold the blob: it exists and is linked in `repo`.
+    CommitBlob { repo: RepoName, digest: Digest, size: u64, evidence: Vec<Evidence> },
+    /// Links a blob that is linked in `from` into `to` as well.
+    MountBlob { from: RepoName, to: RepoName, digest: Digest },
+    /// Starts the grace period of unused links anew.
+    WantLinks { links: Vec<(RepoName, Digest)> },
+    /// Removes a link; refused while a manifest of the repository uses it.
+    DeleteLink { repo: RepoName, digest: Digest },
+    /// Stores a manifest and points tags to it; `sparse` skips the check of blobs and children.
+    PutManifest {
+        repo: RepoName,
+        manifest: NewManifest,
+        tags: Vec<Tag>,
+        condition: Option<TagCondition>,
+        sparse: bool,
+    },
+    /// Removes a manifest and the tags that point to it.
+    DeleteManifest { repo: RepoName, digest: Digest },
+    /// Removes a tag.
+    DeleteTag { repo: RepoName, tag: Tag, condition: Option<TagCondition> },
+    /// Removes rows nobody refers to; each is checked again by apply.
+    Reclaim { links: Vec<(RepoName, Digest)>, blobs: Vec<Digest> },
+    /// Advances state time by what the leader's monotonic clock measured, in milliseconds.
+    Tick { elapsed: u64 },
+    /// Adds a member as `Joining`, or updates the addresses, name, weight and level of one.
+    ChangeMember { member: Member },
+    /// Moves a member along: joining → active, active ↔ retired, → draining.
+    SetMemberState { node: NodeId, state: MemberState },
+    /// Removes a member for good; its id is remembered as removed.
+    RemoveMember { node: NodeId },
+    /// Voids all earlier evidence of the node.
+    FenceStore { node: NodeId, generation: Generation },
+    /// Gives partitions new owners; `base` is the log index of the last such change.
+    SetPartitions { owners: Vec<(PartitionId, Vec<NodeId>)>, base: u64 },
+    /// The node has all blobs of these partitions that the state knew at each index.
+    PartitionReady { node: NodeId, generation: Generation, partitions: Vec<(PartitionId, u64)> },
+    /// Owners hold these blobs now; away holders are no longer needed.
+    SettleBlobs { blobs: Vec<(Digest, Vec<Evidence>)> },
+    /// Every member denied having these blobs.
+    SetLost { digests: Vec<Digest> },
+    /// Raises the cluster's feature level.
+    SetLevel { level: u32 },
+    /// Changes the replication factor.
+    SetRf { rf: u32 },
+}
+
+/// What came of a command, and where in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// The log index of the entry that made it so (a retry reports the first).
+    pub index: u64,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It changed the state, or the state was already so.
+    Done,
+    /// It did not change the state.
+    Refused(Refusal),
+}
+
+/// Why a command did not change the state.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[allow(missing_docs, reason = "the message says it")]
+pub enum Refusal {
+    #[error("fewer than {needed} members vouch for the blob in their current generation")]
+    StaleEvidence { needed: u32 },
+    #[error("the blob is known with {known} bytes")]
+    SizeDiffers { known: u64 },
+    #[error("blobs are not linked in the repository: {digests:?}")]
+    BlobsUnknown { digests: Vec<Digest> },
+    #[error("manifests are not in the repository: {digests:?}")]
+    ManifestsUnknown { digests: Vec<Digest> },
+    #[error("not there")]
+    NotFound,
+    #[error("a manifest in the repository still uses it")]
+    InUse,
+    #[error("the tag does not point where the condition says")]
+    ConditionFailed { current: Option<Digest> },
+    #[error("not a member")]
+    UnknownMember,
+    #[error("another member has this name")]
+    NameTaken { by: NodeId },
+    #[error("the member was removed")]
+    Removed,
+    #[error("the state moved on since the command was planned")]
+    StaleBase,
+    #[error("the outcome of this sequence number is no longer remembered")]
+    StaleSequence,
+    #[error("the cluster has a name already")]
+    AlreadyBorn { cluster: ClusterId },
+    #[error("not every member supports the level")]
+    LevelUnsupported,
+    #[error("the request contradicts the state")]
+    Invalid,
+}

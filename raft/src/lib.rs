@@ -1,0 +1,24 @@
+//! What a Trow cluster agrees on.
+//!
+//! Owns the value types every other crate speaks in, the complete list of ways metadata can
+//! change ([`Command`]), the deterministic `apply`, the placement planner, the Raft log and
+//! state on disk, the Raft network, and [`Metadata`], the one handle others use.
+//!
+//! Always holds: state changes only by applying a committed command; apply reads no clock, no
+//! randomness and no client bytes. Never does: HTTP, blob bytes, TLS.
+
+pub mod command;
+pub mod digest;
+pub mod id;
+pub mod limits;
+pub mod member;
+pub mod name;
+pub mod planted;
+pub mod proto;
+
+pub use command::{Applied, Command, Envelope, Outcome, Refusal};
+pub use digest::{Algorithm, Digest, PartitionId};
+pub use id::{ClusterId, Generation, NodeId};
+pub use member::{Evidence, Member, MemberState, Owner, Partition};
+pub use name::{RepoName, Tag};
+pub use planted::{Planted, Variant};

@@ -1,0 +1,21 @@
+//! Byte limits, each strictly inside the next, so that what was committed can always travel.
+//!
+//! manifest < entry < batch < RPC. A descriptor may repeat a manifest's annotations, so an entry
+//! may be more than twice its manifest.
+
+/// Largest manifest accepted, in bytes; more is 413 at the edge.
+pub const MANIFEST_MAX: usize = 4 << 20;
+/// Largest encoded log entry, in bytes; more is refused before it is proposed.
+pub const ENTRY_MAX: usize = 10 << 20;
+/// Entries of one AppendEntries are cut off at this many bytes (but never below one entry).
+pub const BATCH_MAX: usize = 12 << 20;
+/// Largest gRPC message between peers, in bytes.
+pub const RPC_MAX: usize = 16 << 20;
+/// Bytes of proposals that one node may have in flight.
+pub const PROPOSALS_IN_FLIGHT: usize = 64 << 20;
+/// Outcomes remembered per proposer, and so the most that may be outstanding.
+pub const OUTCOMES: u64 = 1024;
+/// Digests moved of a tag that its row remembers.
+pub const TAG_HISTORY: usize = 10;
+/// Most voters; further members are learners with the full state.
+pub const VOTERS_MAX: usize = 5;
