@@ -1,2 +1,5 @@
 //! skeleton
+#[allow(dead_code)]
+mod store;
+
 fn main() {}
