@@ -12,6 +12,7 @@ pub mod digest;
 pub mod id;
 pub mod limits;
 pub mod member;
+pub mod metadata;
 pub mod name;
 pub mod planted;
 pub mod proto;
@@ -20,5 +21,9 @@ pub use command::{Applied, Command, Envelope, Outcome, Refusal};
 pub use digest::{Algorithm, Digest, PartitionId};
 pub use id::{ClusterId, Generation, NodeId};
 pub use member::{Evidence, Member, MemberState, Owner, Partition};
+pub use metadata::{
+    Connect, ConnectError, InitializeError, JoinError, Leadership, Metadata, Metrics, NoQuorum, OpenError, PeerId,
+    ProposeError, Settings, Silence,
+};
 pub use name::{RepoName, Tag};
 pub use planted::{Planted, Variant};
