@@ -1,1 +1,15 @@
-//! skeleton
+//! What clients of Trow see: the OCI distribution API.
+//!
+//! Owns the one path parser ([`route`]), the reading of everything a client sends (names, ranges,
+//! manifests), the OCI errors and their status codes ([`error`]), the rules for stale answers,
+//! and the narrow port [`Blobs`] through which blob bytes come and go.
+//!
+//! Always holds: nothing behind the edge sees text that was not parsed; a change is answered only
+//! after it is committed; an answer about a *name* is linearizable or says that it is stale.
+//! Never does: files, peers, consensus.
+
+pub mod blobs;
+pub mod error;
+
+pub use blobs::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
+pub use error::{Error, Problem};
