@@ -7,17 +7,36 @@
 //! confirming one digest exclude each other. Never does: decide which blobs should be here, talk
 //! to peers, or try an fsync again that failed (the process ends instead).
 
+mod audit;
+mod checksum;
 mod error;
+mod hash;
+mod hold;
+mod index;
+mod layout;
+mod ledger;
+mod locks;
+mod quarantine;
 mod read;
+mod space;
 mod stage;
+mod sync;
+#[cfg(test)]
+mod tests;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fs, io};
 
 use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
 use trow_raft::{Algorithm, Digest, Evidence, Generation, NodeId, Planted};
 
+pub use audit::Audit;
 pub use error::{HoldError, ReadError, StoreError};
+pub use ledger::Acknowledged;
 pub use read::BlobBody;
 pub use stage::Staged;
 
@@ -30,7 +49,21 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
-struct Inner {}
+struct Inner {
+    layout: layout::Layout,
+    planted: Planted,
+    dirs: sync::Directories,
+    locks: locks::Locks,
+    ledger: Mutex<ledger::Ledger>,
+    index: index::Index,
+    /// Bytes of all blobs.
+    usage: AtomicU64,
+    staged: AtomicU64,
+    /// Counts the changes of each directory of blobs, so that an audit looks only where it must.
+    touched: Vec<AtomicU64>,
+    audited: Mutex<audit::Audited>,
+    damaged: broadcast::Sender<Digest>,
+}
 
 /// A blob that is verified and durable here: what evidence is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,17 +95,68 @@ pub struct Disk {
 impl Store {
     /// Opens the store in the data directory `dir`, creating it when it is not there.
     ///
-    /// Drops what earlier processes staged and makes what they renamed durable. Blocks.
+    /// Drops what earlier processes staged and makes what they renamed durable: a rename that a
+    /// process did not live to fsync must not be taken for a held blob. Blocks.
     ///
     /// # Errors
     /// The directory cannot be read or written.
-    pub fn open(_dir: &Path, _planted: Planted) -> Result<Store, StoreError> {
-        unimplemented!()
+    pub fn open(dir: &Path, planted: Planted) -> Result<Store, StoreError> {
+        fs::create_dir_all(dir).map_err(|err| StoreError::io("create directory", dir, err))?;
+        let layout = layout::Layout::new(dir);
+        let staging = layout.staging();
+        match fs::remove_dir_all(&staging) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("empty", &staging, err));
+            }
+            _ => {}
+        }
+        fs::create_dir(&staging).map_err(|err| StoreError::io("create directory", &staging, err))?;
+        sync::file_system(dir)?;
+        let usage = layout.usage().map_err(|err| StoreError::io("list blobs in", dir, err))?;
+        let inner = Inner {
+            ledger: Mutex::new(ledger::Ledger::open(dir, &layout.generation())?),
+            index: index::Index::open(&layout.index()),
+            layout,
+            planted,
+            dirs: sync::Directories::default(),
+            locks: locks::Locks::new(),
+            usage: AtomicU64::new(usage),
+            staged: AtomicU64::new(0),
+            touched: (0..=u8::MAX).map(|_| AtomicU64::new(0)).collect(),
+            audited: Mutex::default(),
+            damaged: broadcast::Sender::new(1024),
+        };
+        Ok(Store { inner: Arc::new(inner) })
     }
 
     /// The generation that acknowledgements carry now.
     pub fn generation(&self) -> Generation {
-        unimplemented!()
+        self.inner.ledger().current()
+    }
+
+    /// Durably reserves a generation that this store never used, for one `FenceStore`; `agreed`
+    /// is the one that the state has.
+    ///
+    /// # Errors
+    /// The generation cannot be written.
+    pub async fn reserve_generation(&self, agreed: Generation) -> Result<Generation, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let (root, file) = (inner.layout.root(), inner.layout.generation());
+            inner.ledger().reserve(root, &file, agreed)
+        })
+        .await
+    }
+
+    /// Acknowledges in `agreed` from now on: the state has applied a fence of this store, and
+    /// evidence given so far is void. Older generations are ignored.
+    pub fn adopt_generation(&self, agreed: Generation) {
+        self.inner.ledger().adopt(agreed);
+    }
+
+    /// How many blobs the current generation keeps from being unlinked, which only a fence ends.
+    pub fn acknowledged(&self) -> usize {
+        self.inner.ledger().len()
     }
 
     /// Begins a blob. `hint` names the algorithm that the digest will have, when it is known;
@@ -80,47 +164,121 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NoSpace`] when the disk is full up to the headroom.
-    pub async fn stage(&self, _hint: Option<Algorithm>) -> Result<Staged, StoreError> {
-        unimplemented!()
+    pub async fn stage(&self, hint: Option<Algorithm>) -> Result<Staged, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || Staged::create(inner, hint)).await
     }
 
     /// Opens a held blob for reading `range` (all of it when `None`), clamped to its size.
     ///
     /// # Errors
     /// [`ReadError::NotHere`] when it is not held or turned out to be damaged.
-    pub async fn open_blob(
-        &self,
-        _digest: &Digest,
-        _range: Option<std::ops::Range<u64>>,
-    ) -> Result<BlobBody, ReadError> {
-        unimplemented!()
+    pub async fn open_blob(&self, digest: &Digest, range: Option<Range<u64>>) -> Result<BlobBody, ReadError> {
+        read::open(Arc::clone(&self.inner), *digest, range).await
     }
 
     /// The size of the blob if it is here. No promise that it stays: see [`Store::confirm`].
-    pub fn has(&self, _digest: &Digest) -> Option<u64> {
-        unimplemented!()
+    pub fn has(&self, digest: &Digest) -> Option<u64> {
+        Some(fs::metadata(self.inner.layout.blob(digest)).ok()?.len())
     }
 
     /// Acknowledges a blob that is here: from now on it is not unlinked in this generation.
     ///
+    /// Its length and sidecar are checked; without a valid sidecar all of it is hashed.
+    ///
     /// # Errors
     /// The file cannot be read.
-    pub async fn confirm(&self, _digest: &Digest) -> Result<Option<Held>, StoreError> {
-        unimplemented!()
+    pub async fn confirm(&self, digest: &Digest) -> Result<Option<Held>, StoreError> {
+        let (inner, digest) = (Arc::clone(&self.inner), *digest);
+        blocking(move || inner.confirm(&digest)).await
+    }
+
+    /// Checks all bytes of a blob against its digest and quarantines it when they differ.
+    /// `None`: it is not here.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn verify(&self, digest: &Digest) -> Result<Option<bool>, StoreError> {
+        let (inner, digest) = (Arc::clone(&self.inner), *digest);
+        blocking(move || inner.verify(&digest)).await
     }
 
     /// When the blob's bytes were last all checked against the digest, in ms since 1970.
-    pub fn verified_at(&self, _digest: &Digest) -> Option<u64> {
-        unimplemented!()
+    pub fn verified_at(&self, digest: &Digest) -> Option<u64> {
+        let written = fs::metadata(self.inner.layout.blob(digest)).ok()?.modified().ok()?;
+        Some(self.inner.index.verified_at(digest).unwrap_or_else(|| index::millis(written)))
     }
 
-    /// The state of the disk.
+    /// Unlinks a blob if `decide` says so. It is asked under the digest's lock, where nobody can
+    /// acknowledge the blob; only the sweeper has a reason to call this. True when it is gone.
+    ///
+    /// # Errors
+    /// The file cannot be unlinked.
+    pub async fn unlink(
+        &self,
+        digest: &Digest,
+        decide: impl FnOnce(Acknowledged) -> bool + Send + 'static,
+    ) -> Result<bool, StoreError> {
+        let (inner, digest) = (Arc::clone(&self.inner), *digest);
+        blocking(move || inner.unlink(&digest, decide)).await
+    }
+
+    /// The blobs here whose digest begins with `bucket`, with their sizes, unordered. Blocks.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn list(&self, bucket: u8) -> Result<Vec<(Digest, u64)>, StoreError> {
+        let listed = self.inner.layout.list(bucket);
+        listed.map_err(|err| StoreError::io("list blobs in", self.inner.layout.root(), err))
+    }
+
+    /// The state of the disk; zeros if the operating system will not say.
     pub fn disk(&self) -> Disk {
-        unimplemented!()
+        let blobs = self.inner.usage.load(Ordering::Relaxed);
+        let (total, free) = self.inner.statvfs().unwrap_or_default();
+        Disk { total, free, blobs }
     }
 
     /// Digests that were found damaged and quarantined, as it happens.
     pub fn damaged(&self) -> broadcast::Receiver<Digest> {
-        unimplemented!()
+        self.inner.damaged.subscribe()
+    }
+}
+
+impl Inner {
+    fn ledger(&self) -> MutexGuard<'_, ledger::Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A name in `staging/` that nothing else has.
+    fn staging_path(&self) -> PathBuf {
+        self.layout.staging().join(self.staged.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// Takes a blob that is gone out of the bytes in use. Damage may have changed a length since
+    /// it was counted, so this never goes below zero.
+    fn uncount(&self, bytes: u64) {
+        let less = |usage: u64| Some(usage.saturating_sub(bytes));
+        let _ = self.usage.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// Notes that the file of `digest` came, went or changed.
+    fn touched(&self, digest: &Digest) {
+        self.touched[usize::from(layout::bucket(digest))].fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Runs `work` where it may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    joined(&mut tokio::task::spawn_blocking(work)).await
+}
+
+/// What a blocking task gave. Its panic goes on here; if the runtime is shutting down and did not
+/// run it, this waits to be dropped like everything else.
+async fn joined<T>(task: &mut JoinHandle<T>) -> T {
+    match task.await {
+        Ok(value) => value,
+        Err(err) if err.is_panic() => std::panic::resume_unwind(err.into_panic()),
+        Err(_) => std::future::pending().await,
     }
 }
