@@ -2,7 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["entry.proto", "raft.proto", "control.proto"], ["proto"])?;
+    let files = protox::compile(["entry.proto", "state.proto", "raft.proto", "control.proto"], ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(files)?;
     Ok(())
 }

@@ -88,8 +88,9 @@ pub enum Command {
     DeleteManifest { repo: RepoName, digest: Digest },
     /// Removes a tag.
     DeleteTag { repo: RepoName, tag: Tag, condition: Option<TagCondition> },
-    /// Removes rows nobody refers to; each is checked again by apply.
-    Reclaim { links: Vec<(RepoName, Digest)>, blobs: Vec<Digest> },
+    /// Removes rows that nobody has used or linked since state time `before`, in milliseconds;
+    /// each is checked again by apply.
+    Reclaim { links: Vec<(RepoName, Digest)>, blobs: Vec<Digest>, before: u64 },
     /// Advances state time by what the leader's monotonic clock measured, in milliseconds.
     Tick { elapsed: u64 },
     /// Adds a member as `Joining`, or updates the addresses, name, weight and level of one.
@@ -106,8 +107,9 @@ pub enum Command {
     PartitionReady { node: NodeId, generation: Generation, partitions: Vec<(PartitionId, u64)> },
     /// Owners hold these blobs now; away holders are no longer needed.
     SettleBlobs { blobs: Vec<(Digest, Vec<Evidence>)> },
-    /// Every member denied having these blobs.
-    SetLost { digests: Vec<Digest> },
+    /// Every member denied having these blobs, asked after index `seen` was applied. A blob with
+    /// evidence of a later index is not lost: it was pushed again while they were being asked.
+    SetLost { digests: Vec<Digest>, seen: u64 },
     /// Raises the cluster's feature level.
     SetLevel { level: u32 },
     /// Changes the replication factor.

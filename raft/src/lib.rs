@@ -7,6 +7,7 @@
 //! Always holds: state changes only by applying a committed command; apply reads no clock, no
 //! randomness and no client bytes. Never does: HTTP, blob bytes, TLS.
 
+pub mod codec;
 pub mod command;
 pub mod digest;
 pub mod id;
@@ -14,16 +15,19 @@ pub mod limits;
 pub mod member;
 pub mod metadata;
 pub mod name;
+pub mod placement;
 pub mod planted;
 pub mod proto;
+pub mod state;
 
 pub use command::{Applied, Command, Envelope, Outcome, Refusal};
 pub use digest::{Algorithm, Digest, PartitionId};
 pub use id::{ClusterId, Generation, NodeId};
 pub use member::{Evidence, Member, MemberState, Owner, Partition};
 pub use metadata::{
-    Connect, ConnectError, InitializeError, JoinError, Leadership, Metadata, Metrics, NoQuorum, OpenError, PeerId,
-    ProposeError, Settings, Silence,
+    Connect, ConnectError, InitializeError, JoinError, Leadership, Metadata, Metrics, NoQuorum, OpenError,
+    PeerId, ProposeError, Settings, Silence,
 };
 pub use name::{RepoName, Tag};
 pub use planted::{Planted, Variant};
+pub use state::{ApplyEntry, BlobRow, LinkRow, ManifestRow, State, StateError, TagMove, TagRow, View};

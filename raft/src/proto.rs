@@ -5,6 +5,10 @@
 pub mod entry {
     tonic::include_proto!("trow.entry.v1");
 }
+/// The rows of the state as its file holds them.
+pub mod state {
+    tonic::include_proto!("trow.state.v1");
+}
 /// Raft between members.
 pub mod raft {
     tonic::include_proto!("trow.raft.v1");

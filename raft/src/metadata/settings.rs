@@ -16,8 +16,7 @@ use crate::planted::Planted;
 
 /// Gives a channel to a peer that is proven to be that peer. Called per request: it must be
 /// cheap when the peer is connected, and may itself reconnect and back off.
-pub type Connect =
-    Arc<dyn Fn(NodeId) -> BoxFuture<'static, Result<Channel, ConnectError>> + Send + Sync>;
+pub type Connect = Arc<dyn Fn(NodeId) -> BoxFuture<'static, Result<Channel, ConnectError>> + Send + Sync>;
 
 /// How long a peer has been silent; `None` when it was never heard of in this process.
 pub type Silence = Arc<dyn Fn(NodeId) -> Option<Duration> + Send + Sync>;

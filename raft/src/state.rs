@@ -1,0 +1,120 @@
+//! The agreed metadata on disk, and how committed entries change it.
+//!
+//! One redb file that one [`State`] owns. Always holds: rows change only in [`State::apply`], by
+//! entries in the order of the log; what an entry does depends on the rows and the entry alone; a
+//! batch is applied as a whole or not at all, with the log position that it brought the state to.
+//! Applying is not durable: [`State::checkpoint`] is, and consensus calls it only when the log is
+//! durable up to what was applied. Never does: parsing what clients sent, reading clocks,
+//! unlinking files.
+
+mod apply;
+mod error;
+mod export;
+mod file;
+mod hash;
+mod key;
+mod row;
+mod rows;
+mod view;
+mod writer;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use redb::ReadableDatabase as _;
+
+pub use error::StateError;
+pub use row::{BlobRow, LinkRow, ManifestRow, TagMove, TagRow};
+pub(crate) use row::{state_number, state_of};
+pub use view::View;
+
+use crate::command::{Applied, Envelope};
+use crate::digest::Digest;
+use crate::planted::Planted;
+
+/// The state of one node; see the module.
+#[derive(Debug)]
+pub struct State {
+    database: redb::Database,
+    planted: Planted,
+}
+
+/// A committed entry as apply takes it.
+#[derive(Clone, Debug)]
+pub struct ApplyEntry {
+    /// Its log index.
+    pub index: u64,
+    /// Its log id in consensus' own form; stored and never looked into.
+    pub log_id: Bytes,
+    /// The command, if it carries one.
+    pub envelope: Option<Envelope>,
+    /// The membership in consensus' own form, if it carries one; stored and never looked into.
+    pub membership: Option<Bytes>,
+}
+
+/// What [`State::export`] wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// SHA-256 of the file.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+impl State {
+    /// Opens the state in `file`, or makes an empty one there.
+    ///
+    /// # Errors
+    /// The file is in use, damaged, or of a feature level above this build's.
+    pub fn open(file: &Path, planted: Planted) -> Result<State, StateError> {
+        let database = file::open(file, planted)?;
+        let state = State { database, planted };
+        match state.view()?.level()? {
+            level if level > crate::command::LEVEL => Err(StateError::Level { level }),
+            _ => Ok(state),
+        }
+    }
+
+    /// The state as it is now, and stays in this view.
+    pub fn view(&self) -> Result<View, StateError> {
+        Ok(View::new(rows::Snapshot(self.database.begin_read()?)))
+    }
+
+    /// Applies committed entries in one transaction, and says what came of each.
+    ///
+    /// Not durable, see [`State::checkpoint`]. Blocks: call it on a thread of its own.
+    ///
+    /// # Errors
+    /// Nothing was applied; the process must end.
+    pub fn apply(&self, entries: &[ApplyEntry]) -> Result<Vec<Applied>, StateError> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(redb::Durability::None)?;
+        let applied = apply::batch(&transaction, entries, self.planted)?;
+        transaction.commit()?;
+        Ok(applied)
+    }
+
+    /// Makes everything applied so far durable and returns the index of the last entry of it.
+    ///
+    /// Dropping the [`State`] does the same: the log must be durable by then too.
+    ///
+    /// # Errors
+    /// As [`State::apply`]: an fsync that failed is never tried again.
+    pub fn checkpoint(&self) -> Result<u64, StateError> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(redb::Durability::Immediate)?;
+        // Without it an unclean open walks the whole file.
+        transaction.set_quick_repair(true);
+        let applied = writer::Writer::open(&transaction)?.applied()?;
+        transaction.commit()?;
+        Ok(applied)
+    }
+
+    /// Writes all rows of `view` into a new state file at `to`, durably.
+    ///
+    /// # Errors
+    /// `to` exists, or cannot be written; what is there then is not a state.
+    pub fn export(view: &View, to: &Path) -> Result<Exported, StateError> {
+        export::export(view, to)
+    }
+}

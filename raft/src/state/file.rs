@@ -1,0 +1,58 @@
+//! Opening the state's file.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, StorageBackend};
+
+use super::StateError;
+use super::key::Table;
+use crate::planted::{Planted, Variant};
+
+/// Bytes of pages that redb keeps in memory. The kernel caches the file too.
+const CACHE: usize = 24 << 20;
+
+/// Opens or makes the file, with all its tables.
+pub(super) fn open(file: &Path, planted: Planted) -> Result<Database, StateError> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE);
+    let database = if planted.is(Variant::SkipFsyncCheckpoint) {
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file)?;
+        builder.create_with_backend(Unsynced(FileBackend::new(options)?))?
+    } else {
+        builder.create(file)?
+    };
+    let transaction = database.begin_write()?;
+    for table in Table::ALL {
+        transaction.open_table(table.definition())?;
+    }
+    transaction.commit()?;
+    Ok(database)
+}
+
+/// A file whose sync does nothing: the wrong rule of [`Variant::SkipFsyncCheckpoint`].
+#[derive(Debug)]
+struct Unsynced(FileBackend);
+
+impl StorageBackend for Unsynced {
+    fn len(&self) -> Result<u64, io::Error> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> Result<(), io::Error> {
+        Ok(())
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.0.write(offset, data)
+    }
+    fn close(&self) -> Result<(), io::Error> {
+        self.0.close()
+    }
+}

@@ -1,0 +1,299 @@
+//! What readers see: one consistent state, as of one applied index.
+//!
+//! A view is a read transaction. It never changes and never blocks the writer, but the file keeps
+//! every page that it can still see, so it is for the length of a request and not longer.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::key::{self, Table, meta};
+use super::row::{BlobRow, LinkRow, ManifestRow, Row, TagRow};
+use super::rows::{Rows, Snapshot};
+use super::{StateError, hash};
+use crate::digest::{Algorithm, Digest, PartitionId};
+use crate::id::{ClusterId, NodeId};
+use crate::member::{Member, Partition};
+use crate::name::{RepoName, Tag};
+
+/// One consistent state. Cheap to make; see the module.
+pub struct View {
+    rows: Snapshot,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("applied", &self.applied().ok()).finish()
+    }
+}
+
+fn unreadable(table: Table) -> StateError {
+    StateError::Row { table: table.name() }
+}
+
+/// Where to go on in a table sorted by `key` when `after` was the last one seen.
+fn resume(prefix: &[u8], after: Option<&[u8]>) -> Vec<u8> {
+    let mut from = prefix.to_vec();
+    if let Some(after) = after {
+        from.extend_from_slice(after);
+        from.push(0);
+    }
+    from
+}
+
+/// Every method fails only with the state itself: an error ends the process.
+impl View {
+    pub(super) fn new(rows: Snapshot) -> Self {
+        View { rows }
+    }
+
+    pub(super) fn rows(&self) -> &Snapshot {
+        &self.rows
+    }
+
+    /// The log index of the last entry in this state; 0 before the first.
+    pub fn applied(&self) -> Result<u64, StateError> {
+        self.rows.number(Table::Consensus, meta::APPLIED)
+    }
+
+    /// What consensus stored as the log id of that entry.
+    pub fn log_id(&self) -> Result<Option<Bytes>, StateError> {
+        Ok(self.rows.get(Table::Consensus, meta::LOG_ID)?.map(Bytes::from))
+    }
+
+    /// What consensus stored as the last membership.
+    pub fn membership(&self) -> Result<Option<Bytes>, StateError> {
+        Ok(self.rows.get(Table::Consensus, meta::MEMBERSHIP)?.map(Bytes::from))
+    }
+
+    /// The cluster's id, once it is born.
+    pub fn cluster(&self) -> Result<Option<ClusterId>, StateError> {
+        let id = self.rows.number(Table::Meta, meta::CLUSTER)?;
+        Ok(self.rows.has(Table::Meta, meta::CLUSTER)?.then_some(ClusterId(id)))
+    }
+
+    /// The feature level; 0 before birth.
+    pub fn level(&self) -> Result<u32, StateError> {
+        Ok(self.rows.number(Table::Meta, meta::LEVEL)? as u32)
+    }
+
+    /// The replication factor; 0 before birth.
+    pub fn rf(&self) -> Result<u32, StateError> {
+        Ok(self.rows.number(Table::Meta, meta::RF)? as u32)
+    }
+
+    /// State time in milliseconds: what the leaders' ticks added up to.
+    pub fn time(&self) -> Result<u64, StateError> {
+        self.rows.number(Table::Meta, meta::TIME)
+    }
+
+    /// The members, by id.
+    pub fn members(&self) -> Result<Vec<Member>, StateError> {
+        self.rows.members()
+    }
+
+    /// One member.
+    pub fn member(&self, id: NodeId) -> Result<Option<Member>, StateError> {
+        self.rows.member(id)
+    }
+
+    /// Whether the node was a member and was removed.
+    pub fn removed(&self, id: NodeId) -> Result<bool, StateError> {
+        self.rows.has(Table::Removed, &key::node(id))
+    }
+
+    /// W: how many members must hold a blob before it exists.
+    pub fn write_quorum(&self) -> Result<usize, StateError> {
+        self.rows.needed()
+    }
+
+    /// The owners and sources of one partition.
+    pub fn partition(&self, id: PartitionId) -> Result<Partition, StateError> {
+        self.rows.partition(id)
+    }
+
+    /// All partitions, in order of their index; 1024 of them.
+    pub fn partitions(&self) -> Result<Vec<Partition>, StateError> {
+        let mut all = vec![Partition::default(); usize::from(PartitionId::COUNT)];
+        self.rows.scan(Table::Partition, &[], None, &mut |key, value| {
+            let index = key.try_into().map(u16::from_be_bytes).map_err(|_| unreadable(Table::Partition))?;
+            *all.get_mut(usize::from(index)).ok_or_else(|| unreadable(Table::Partition))? =
+                Partition::read(value)?;
+            Ok(true)
+        })?;
+        Ok(all)
+    }
+
+    /// Log index of the last change of placement: the `base` of the next one.
+    pub fn partitions_base(&self) -> Result<u64, StateError> {
+        self.rows.number(Table::Meta, meta::PARTITIONS_BASE)
+    }
+
+    /// A durable blob.
+    pub fn blob(&self, digest: &Digest) -> Result<Option<BlobRow>, StateError> {
+        self.rows.blob(digest)
+    }
+
+    /// At most `limit` blobs of a partition after `after`, in the order of their digests.
+    pub fn blobs_in(
+        &self,
+        partition: PartitionId,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, BlobRow)>, StateError> {
+        let mut found = Vec::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let (from, to) = key::partition_range(algorithm, partition);
+            let from = match after.as_ref().map(|after| resume(&key::digest(after), Some(&[]))) {
+                Some(after) if after > from => after,
+                _ => from,
+            };
+            if from >= to || found.len() >= limit {
+                continue;
+            }
+            self.rows.scan(Table::Blob, &from, Some(&to), &mut |key, value| {
+                let (digest, _) = key::split_digest(key).ok_or_else(|| unreadable(Table::Blob))?;
+                found.push((digest, BlobRow::read(value)?));
+                Ok(found.len() < limit)
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// At most `limit` blobs that are away on `node`, after `after`.
+    pub fn away_on(
+        &self,
+        node: NodeId,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> Result<Vec<Digest>, StateError> {
+        let prefix = key::node(node);
+        let from = resume(&prefix, after.as_ref().map(key::digest).as_deref());
+        let to = key::after_prefix(&prefix);
+        let mut found = Vec::new();
+        self.rows.scan(Table::Away, &from, to.as_deref(), &mut |key, _| {
+            if found.len() == limit {
+                return Ok(false);
+            }
+            let (digest, _) = key::split_digest(&key[8..]).ok_or_else(|| unreadable(Table::Away))?;
+            found.push(digest);
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    /// How many blobs have away holders.
+    pub fn away_count(&self) -> Result<u64, StateError> {
+        self.rows.number(Table::Meta, meta::AWAY)
+    }
+
+    /// How many blobs are recorded lost.
+    pub fn lost_count(&self) -> Result<u64, StateError> {
+        self.rows.number(Table::Meta, meta::LOST)
+    }
+
+    /// How many durable blobs there are, and the sum of their sizes.
+    pub fn blob_totals(&self) -> Result<(u64, u64), StateError> {
+        let count = self.rows.number(Table::Meta, meta::BLOBS)?;
+        Ok((count, self.rows.number(Table::Meta, meta::BLOB_BYTES)?))
+    }
+
+    /// The blob's place in the repository.
+    pub fn link(&self, repo: &RepoName, digest: &Digest) -> Result<Option<LinkRow>, StateError> {
+        self.rows.link(repo, digest)
+    }
+
+    /// The repositories that link the blob.
+    pub fn repos_of(&self, digest: &Digest) -> Result<Vec<RepoName>, StateError> {
+        let names = self.rows.suffixes(Table::LinkedIn, &key::digest(digest))?;
+        names
+            .into_iter()
+            .map(|name| key::repo_name(&name).ok_or_else(|| unreadable(Table::LinkedIn)))
+            .collect()
+    }
+
+    /// A manifest of the repository.
+    pub fn manifest(&self, repo: &RepoName, digest: &Digest) -> Result<Option<ManifestRow>, StateError> {
+        self.rows.manifest(repo, digest)
+    }
+
+    /// A manifest's exact bytes, whichever repository has it: look at [`View::manifest`] first.
+    pub fn body(&self, digest: &Digest) -> Result<Option<Bytes>, StateError> {
+        Ok(self.rows.get(Table::Body, &key::digest(digest))?.map(Bytes::from))
+    }
+
+    /// Where a tag points.
+    pub fn tag(&self, repo: &RepoName, tag: &Tag) -> Result<Option<TagRow>, StateError> {
+        self.rows.tag(repo, tag)
+    }
+
+    /// At most `limit` tags of the repository after `after`, in byte order.
+    pub fn tags(&self, repo: &RepoName, after: Option<&str>, limit: usize) -> Result<Vec<Tag>, StateError> {
+        let prefix = key::repo(repo);
+        let from = resume(&prefix, after.map(str::as_bytes));
+        let to = key::after_prefix(&prefix);
+        let mut found = Vec::new();
+        self.rows.scan(Table::Tag, &from, to.as_deref(), &mut |key, _| {
+            if found.len() == limit {
+                return Ok(false);
+            }
+            let name = std::str::from_utf8(&key[prefix.len()..]).ok();
+            let tag = name.and_then(|name| name.parse().ok()).ok_or_else(|| unreadable(Table::Tag))?;
+            found.push(tag);
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    /// Whether the repository has a manifest or a linked blob.
+    pub fn repo_exists(&self, repo: &RepoName) -> Result<bool, StateError> {
+        let prefix = key::repo(repo);
+        Ok(self.rows.has_prefix(Table::Manifest, &prefix)? || self.rows.has_prefix(Table::Link, &prefix)?)
+    }
+
+    /// At most `limit` repositories after `after`, in byte order.
+    pub fn repos(&self, after: Option<&str>, limit: usize) -> Result<Vec<RepoName>, StateError> {
+        // A repository's keys end below `name 0x01`: each step is one seek, however many rows it has.
+        let past = |name: &str| [name.as_bytes(), &[1]].concat();
+        let mut from = after.map(past).unwrap_or_default();
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let mut next: Option<RepoName> = None;
+            for table in [Table::Link, Table::Manifest] {
+                self.rows.scan(table, &from, None, &mut |key, _| {
+                    let (name, _) = key::split_repo(key).ok_or_else(|| unreadable(table))?;
+                    if next.as_ref().is_none_or(|other| name < *other) {
+                        next = Some(name);
+                    }
+                    Ok(false)
+                })?;
+            }
+            let Some(name) = next else { break };
+            from = past(name.as_str());
+            found.push(name);
+        }
+        Ok(found)
+    }
+
+    /// The descriptors of the manifests whose subject is `subject`, by their digests.
+    pub fn referrers(&self, repo: &RepoName, subject: &Digest) -> Result<Vec<Bytes>, StateError> {
+        let mut found = Vec::new();
+        self.rows.scan_prefix(Table::Referrer, &key::repo_digest(repo, subject), &mut |_, value| {
+            found.push(Bytes::copy_from_slice(value));
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    /// Whether a manifest of the repository uses the blob.
+    pub fn in_use(&self, repo: &RepoName, blob: &Digest) -> Result<bool, StateError> {
+        self.rows.has_prefix(Table::Use, &key::repo_digest(repo, blob))
+    }
+
+    /// The state hash and the index it is of: the last multiple of 16 not above [`View::applied`].
+    ///
+    /// Nodes that report the same index report the same hash. Written as 16 hex digits.
+    pub fn state_hash(&self) -> Result<(u64, u64), StateError> {
+        hash::reported(&self.rows)
+    }
+}

@@ -1,0 +1,135 @@
+//! Rows inside a write transaction: every change goes through here, so that the state hash and
+//! the counts follow.
+
+use redb::{ReadableTable, Table as RedbTable, WriteTransaction};
+
+use super::key::{self, Table, meta};
+use super::row::{BlobRow, Row};
+use super::rows::{Rows, Visit, scan};
+use super::{StateError, hash};
+use crate::digest::Digest;
+
+/// All tables, open for writing.
+pub(super) struct Writer<'t> {
+    tables: Vec<RedbTable<'t, &'static [u8], &'static [u8]>>,
+    hash: u64,
+}
+
+impl Rows for Writer<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.tables[table as usize].get(key)?.map(|value| value.value().to_vec()))
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, visit: Visit<'_>) -> Result<(), StateError> {
+        scan(&self.tables[table as usize], from, to, visit)
+    }
+}
+
+impl<'t> Writer<'t> {
+    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StateError> {
+        let mut tables = Vec::with_capacity(Table::ALL.len());
+        for table in Table::ALL {
+            tables.push(transaction.open_table(table.definition())?);
+        }
+        let mut writer = Writer { tables, hash: 0 };
+        writer.hash = writer.number(Table::Consensus, meta::HASH)?;
+        Ok(writer)
+    }
+
+    /// The last applied index; 0 before the first.
+    pub(super) fn applied(&self) -> Result<u64, StateError> {
+        self.number(Table::Consensus, meta::APPLIED)
+    }
+
+    pub(super) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        let old = self.tables[table as usize].insert(key, value)?;
+        if table.is_agreed() {
+            if let Some(old) = old {
+                self.hash = self.hash.wrapping_sub(hash::of_row(table, key, old.value()));
+            }
+            self.hash = self.hash.wrapping_add(hash::of_row(table, key, value));
+        }
+        Ok(())
+    }
+
+    /// Removes the row; whether there was one.
+    pub(super) fn remove(&mut self, table: Table, key: &[u8]) -> Result<bool, StateError> {
+        let Some(old) = self.tables[table as usize].remove(key)? else {
+            return Ok(false);
+        };
+        if table.is_agreed() {
+            self.hash = self.hash.wrapping_sub(hash::of_row(table, key, old.value()));
+        }
+        Ok(true)
+    }
+
+    pub(super) fn put_row(&mut self, table: Table, key: &[u8], row: &impl Row) -> Result<(), StateError> {
+        self.put(table, key, &row.encode())
+    }
+
+    /// A row that says all by being there.
+    pub(super) fn mark(&mut self, table: Table, key: &[u8]) -> Result<(), StateError> {
+        self.put(table, key, &[])
+    }
+
+    pub(super) fn set_number(&mut self, table: Table, key: &[u8], value: u64) -> Result<(), StateError> {
+        self.put(table, key, &value.to_be_bytes())
+    }
+
+    fn add(&mut self, key: &[u8], plus: u64, minus: u64) -> Result<(), StateError> {
+        if plus == minus {
+            return Ok(());
+        }
+        let value = self.number(Table::Meta, key)?;
+        self.set_number(Table::Meta, key, value.wrapping_add(plus).wrapping_sub(minus))
+    }
+
+    /// Writes (or removes) a blob with its away holders, keeping the counts.
+    pub(super) fn set_blob(&mut self, digest: &Digest, row: Option<&BlobRow>) -> Result<(), StateError> {
+        let old = self.blob(digest)?;
+        let count = |row: Option<&BlobRow>, what: fn(&BlobRow) -> u64| row.map_or(0, what);
+        let counts: [(&[u8], fn(&BlobRow) -> u64); 4] = [
+            (meta::BLOBS, |_| 1),
+            (meta::BLOB_BYTES, |row| row.size),
+            (meta::AWAY, |row| u64::from(!row.away.is_empty())),
+            (meta::LOST, |row| u64::from(row.lost)),
+        ];
+        for (name, what) in counts {
+            self.add(name, count(row, what), count(old.as_ref(), what))?;
+        }
+        let away = |row: Option<&BlobRow>| row.map(|row| row.away.clone()).unwrap_or_default();
+        let (before, after) = (away(old.as_ref()), away(row));
+        for node in before.iter().filter(|node| !after.contains(node)) {
+            self.remove(Table::Away, &key::away(*node, digest))?;
+        }
+        for node in after.iter().filter(|node| !before.contains(node)) {
+            self.mark(Table::Away, &key::away(*node, digest))?;
+        }
+        match row {
+            Some(row) => self.put_row(Table::Blob, &key::digest(digest), row),
+            None => self.remove(Table::Blob, &key::digest(digest)).map(drop),
+        }
+    }
+
+    /// Notes that the entry at `index` was applied.
+    pub(super) fn advance(&mut self, index: u64, log_id: &[u8]) -> Result<(), StateError> {
+        self.set_number(Table::Consensus, meta::APPLIED, index)?;
+        self.put(Table::Consensus, meta::LOG_ID, log_id)?;
+        if index.is_multiple_of(hash::EVERY) {
+            let row = hash::HashAt { hash: self.hash, at: index };
+            self.put_row(Table::Consensus, meta::HASH_AT, &row)?;
+        }
+        Ok(())
+    }
+
+    /// Stores the hash for the next transaction.
+    pub(super) fn finish(mut self) -> Result<(), StateError> {
+        self.set_number(Table::Consensus, meta::HASH, self.hash)
+    }
+
+    /// The hash as it is now.
+    #[cfg(test)]
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+}
