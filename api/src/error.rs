@@ -66,6 +66,8 @@ problems! {
     SizeInvalid = 400 "SIZE_INVALID";
     /// `n` is no number.
     PaginationInvalid = 400 "PAGINATION_NUMBER_INVALID";
+    /// The query string cannot be decoded.
+    QueryInvalid = 400 "UNSUPPORTED";
     /// Credentials are missing or wrong.
     Unauthorized = 401 "UNAUTHORIZED";
     /// The caller is known and may not.

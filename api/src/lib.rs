@@ -8,8 +8,23 @@
 //! after it is committed; an answer about a *name* is linearizable or says that it is stale.
 //! Never does: files, peers, consensus.
 
-pub mod blobs;
-pub mod error;
+pub mod server;
 
+mod endpoints;
+pub mod route;
+
+pub mod auth;
+mod body;
+pub mod error;
+pub mod metrics;
+mod query;
+pub mod range;
+pub mod request_id;
+
+pub mod blobs;
+
+pub use auth::AdminToken;
 pub use blobs::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
 pub use error::{Error, Problem};
+pub use metrics::HttpMetrics;
+pub use server::{Api, Settings, WithoutQuorum, router};

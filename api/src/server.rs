@@ -1,0 +1,128 @@
+//! Assembles the client listener's router: what every request and every reply has in common.
+//!
+//! Every reply, errors too, carries `Trow-Node`, `X-Request-Id` and `nosniff`, and is counted.
+//! Endpoints are told apart by [`Route`] alone, not by the framework's patterns, since repository
+//! names contain slashes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, Method, header};
+use tracing::Instrument;
+use trow_raft::Metadata;
+
+use crate::auth::AdminToken;
+use crate::blobs::Blobs;
+use crate::error::{Error, Problem};
+use crate::metrics::HttpMetrics;
+use crate::request_id::{self, RequestId};
+
+/// What a router is made of.
+pub struct Api {
+    /// What the cluster agrees on.
+    pub metadata: Metadata,
+    /// Where blob bytes are.
+    pub blobs: Arc<dyn Blobs>,
+    /// This node's name, for `Trow-Node`.
+    pub node: String,
+    /// Lets an administrator in.
+    pub token: AdminToken,
+    /// Where requests are counted.
+    pub metrics: HttpMetrics,
+    /// What may be chosen.
+    pub settings: Settings,
+    /// Served beside `/v2`, with the same common headers: the routes under `/-/`.
+    pub admin: Router,
+}
+
+/// The settings that the API looks at; names as in the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `server.hostnames`: `ns=` of one of these means this registry.
+    pub hostnames: Vec<String>,
+    /// `reads.without_quorum`.
+    pub without_quorum: WithoutQuorum,
+    /// `registry.sparse`: a manifest may name what is not here.
+    pub sparse: bool,
+    /// `registry.delete`: false answers 405 to deletes.
+    pub delete: bool,
+}
+
+/// `reads.without_quorum`: what a read by name gets when no quorum confirms it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutQuorum {
+    /// What this node knows, saying that it is stale.
+    Stale,
+    /// 503.
+    Refuse,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { hostnames: Vec::new(), without_quorum: WithoutQuorum::Stale, sparse: false, delete: true }
+    }
+}
+
+/// Names the node that answered.
+pub const NODE: HeaderName = HeaderName::from_static("trow-node");
+
+/// The client listener's router.
+pub fn router(api: Api) -> Router {
+    let common = Arc::new(Common {
+        node: HeaderValue::from_str(&api.node).unwrap_or(HeaderValue::from_static("unnamed")),
+        metrics: api.metrics.clone(),
+    });
+    let admin = api.admin.clone();
+    let endpoints = Arc::new(crate::endpoints::Endpoints::new(api));
+    Router::new()
+        .fallback(crate::endpoints::serve)
+        .with_state(endpoints)
+        .merge(admin)
+        .layer(middleware::from_fn_with_state(common, observe))
+}
+
+struct Common {
+    node: HeaderValue,
+    metrics: HttpMetrics,
+}
+
+/// The endpoint's label, put on a reply by whoever knows it.
+#[derive(Clone, Copy)]
+pub(crate) struct Label(pub(crate) &'static str);
+
+async fn observe(State(common): State<Arc<Common>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = RequestId::accept(request.headers());
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let span = tracing::info_span!("request", request_id = %id, %method, %path);
+    let work = async {
+        let mut response = id.clone().scope(next.run(request)).await;
+        let took = began.elapsed();
+        let status = response.status();
+        let label = match response.extensions().get::<Label>() {
+            Some(Label(label)) => label,
+            None if path.starts_with("/-/") => "admin",
+            None => "other",
+        };
+        common.metrics.observe(label, &method, status.as_u16(), took);
+        tracing::debug!(status = status.as_u16(), ms = took.as_millis() as u64, "answered");
+        let headers = response.headers_mut();
+        headers.insert(NODE, common.node.clone());
+        headers.insert(request_id::HEADER, id.to_header());
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    };
+    work.instrument(span).await
+}
+
+/// 405 with what the endpoint does have.
+pub(crate) fn method_not_allowed(allow: &'static str, method: &Method) -> Response {
+    Error::new(Problem::Unsupported, format!("{method} is not a method of this endpoint"))
+        .header(header::ALLOW, HeaderValue::from_static(allow))
+        .into_response()
+}
