@@ -1,5 +1,7 @@
 //! skeleton
 #[allow(dead_code)]
 mod store;
+#[allow(dead_code)]
+mod config;
 
 fn main() {}

@@ -1,0 +1,144 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::reader::{FlagValue, Reader};
+use super::{Config, Sources};
+
+const SAMPLE: &str = include_str!("../../../docs/trow.toml");
+
+fn load(toml: &str, env: &[(&str, &str)], flags: Vec<FlagValue>) -> Result<(Config, Vec<String>), Vec<String>> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("trow.toml");
+    std::fs::write(&file, toml).unwrap();
+    let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let loaded = Config::load(Sources { flags, env, file: Some(file) });
+    loaded.map_err(|problems| problems.0.iter().map(ToString::to_string).collect())
+}
+
+fn flag(key: &'static str, flag: &'static str, values: &[&str]) -> FlagValue {
+    FlagValue { key, flag, values: values.iter().map(|v| (*v).to_owned()).collect() }
+}
+
+#[test]
+fn sample_states_the_defaults() {
+    let (sample, _) = load(SAMPLE, &[], vec![]).unwrap();
+    let (mut defaults, idle) = load("", &[], vec![]).unwrap();
+    assert_eq!(idle, Vec::<String>::new());
+    // The sample shows one upstream, which is there because it is named.
+    defaults.later.upstreams = sample.later.upstreams.clone();
+    assert_eq!(sample, defaults);
+}
+
+/// Keys of the sample, with those that are commented out.
+fn sample_keys() -> Vec<String> {
+    let mut section = String::new();
+    let mut keys = Vec::new();
+    for line in SAMPLE.lines() {
+        let line = line.strip_prefix("# ").unwrap_or(line);
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            section = format!("{name}.");
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.'))
+        {
+            keys.push(format!("{section}{key}"));
+        }
+    }
+    keys
+}
+
+#[test]
+fn sample_and_reference_hold_every_setting() {
+    let mut reader = Reader::new(vec![], BTreeMap::new(), String::new(), SAMPLE.parse().unwrap());
+    Config::read(&mut reader);
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let reference = std::fs::read_to_string(reference).unwrap();
+    let keys = sample_keys();
+    for key in reader.asked() {
+        let shown = keys.contains(&key) || keys.iter().any(|k| k.starts_with(&format!("{key}.")));
+        assert!(shown, "docs/trow.toml does not have {key}");
+        let general = key.replace("\"docker.io\"", "<host>");
+        assert!(reference.contains(&format!("`{general}`")), "docs/configuration.md does not have {general}");
+    }
+}
+
+#[test]
+fn flags_win_over_variables_over_the_file() {
+    let toml = "[cluster]\nname = \"file\"\nzone = \"file\"\npeer_listen = \"127.0.0.1:1\"";
+    let env = [("TROW_CLUSTER_NAME", "variable"), ("TROW_CLUSTER_ZONE", "variable")];
+    let (config, _) = load(toml, &env, vec![flag("cluster.name", "--name", &["flag"])]).unwrap();
+    assert_eq!((config.cluster.name.as_str(), config.cluster.zone.as_str()), ("flag", "variable"));
+    assert_eq!(config.cluster.peer_listen.port(), 1);
+}
+
+#[test]
+fn every_bad_value_is_reported_at_once() {
+    let toml = "data_dir = 7\n[raft]\nheartbeat = \"soon\"\nhartbeat = \"1s\"\n[replication]\nfactor = 0\n";
+    let env = [("TROW_UPLOADS_MAX_BYTES", "many"), ("TROW_REGISTRY_SPARCE", "true")];
+    let problems = load(toml, &env, vec![flag("server.listen", "--listen", &["5000"])]).unwrap_err();
+    let all = problems.join("\n");
+    for part in [
+        "data_dir", "raft.heartbeat", "raft.hartbeat", "replication.factor", "TROW_UPLOADS_MAX_BYTES",
+        "TROW_REGISTRY_SPARCE", "--listen",
+    ] {
+        assert!(all.contains(part), "{part} is missing in:\n{all}");
+    }
+    assert_eq!(problems.len(), 7, "{all}");
+}
+
+#[test]
+fn every_section_can_be_set_by_variables() {
+    let env = [
+        ("TROW_DATA_DIR", "/d"),
+        ("TROW_CLUSTER_DIAL", "{ n2 = \"127.0.0.1:7002\" }"),
+        ("TROW_RAFT_ELECTION", "1s..2s"),
+        ("TROW_REGISTRY_SPARSE", "true"),
+        ("TROW_REPLICATION_FACTOR", "5"),
+        ("TROW_SERVER_HOSTNAMES", "a.example, b.example"),
+    ];
+    let (config, idle) = load("", &env, vec![]).unwrap();
+    assert_eq!(config.cluster.dial["n2"], "127.0.0.1:7002");
+    assert_eq!(config.raft.election, Duration::from_secs(1)..Duration::from_secs(2));
+    assert!(config.registry.sparse);
+    assert_eq!(config.factor, 5);
+    assert_eq!(config.server.hostnames, ["a.example", "b.example"]);
+    assert_eq!(idle, ["server.hostnames"]);
+}
+
+#[test]
+fn variables_of_kubernetes_services_are_not_settings() {
+    let env = [
+        ("TROW_SERVICE_HOST", "10.0.0.1"),
+        ("TROW_WEBHOOK_SERVICE_PORT_HTTPS", "443"),
+        ("TROW_WEBHOOK_PORT_443_TCP_ADDR", "10.0.0.1"),
+        ("TROW_REGISTRY_PORT", "tcp://10.0.0.1:5000"),
+        ("TROW_SERVER", "http://127.0.0.1:5000"),
+    ];
+    load("", &env, vec![]).unwrap();
+}
+
+#[test]
+fn listening_beyond_loopback_without_users_must_be_meant() {
+    let listen = || vec![flag("server.listen", "--listen", &["0.0.0.0:5000"])];
+    let problems = load("", &[], listen()).unwrap_err();
+    assert!(problems[0].starts_with("auth.anonymous_push"), "{problems:?}");
+    load("", &[("TROW_AUTH_ANONYMOUS_PUSH", "true")], listen()).unwrap();
+}
+
+#[test]
+fn joining_needs_a_cluster_directory() {
+    let problems = load("[cluster]\njoin = [\"a:1\"]\ndir = \"/nowhere\"", &[], vec![]).unwrap_err();
+    assert!(problems[0].starts_with("cluster.dir"), "{problems:?}");
+}
+
+#[test]
+fn one_half_of_a_certificate_is_a_problem() {
+    let problems = load("server.tls.cert = \"/dev/null\"", &[], vec![]).unwrap_err();
+    assert!(problems[0].starts_with("server.tls.key"), "{problems:?}");
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_one_problem_with_its_line() {
+    let problems = load("[server]\nlisten = ", &[], vec![]).unwrap_err();
+    assert!(problems[0].contains("line 2"), "{problems:?}");
+}

@@ -1,0 +1,271 @@
+//! The tree of settings with their defaults, in the order of `docs/trow.toml`.
+//!
+//! Always holds: each setting is asked for exactly here. Never does: rules between settings.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::value::{ByteRate, ByteSize, Percent, WithoutQuorum};
+
+/// All settings of a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where everything of this node is kept.
+    pub data_dir: PathBuf,
+    /// The client listener.
+    pub server: Server,
+    /// Where health and metrics are served.
+    pub ops_listen: SocketAddr,
+    /// The node's place among its peers.
+    pub cluster: Cluster,
+    /// Timers of consensus.
+    pub raft: Raft,
+    /// Copies of each blob; agreed when the cluster is born.
+    pub factor: u32,
+    /// How long a silent node keeps its partitions.
+    pub repair_grace: Duration,
+    /// The most that repair fetches, per second.
+    pub repair_rate: ByteRate,
+    /// Limits of upload sessions.
+    pub uploads: Uploads,
+    /// What reads of names get without a quorum.
+    pub without_quorum: WithoutQuorum,
+    /// What the registry permits.
+    pub registry: Registry,
+    /// What callers without a name may do.
+    pub auth: Auth,
+    /// Settings of capabilities that are not in this version: read and checked, then unused.
+    pub(super) later: Later,
+}
+
+/// The client listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Its address.
+    pub listen: SocketAddr,
+    /// Names under which this registry is itself.
+    pub hostnames: Vec<String>,
+    /// With TLS, or plain HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// A listener's certificate and key, PEM files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    /// The certificate chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// The node's place among its peers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// What people call this node.
+    pub name: String,
+    /// Its failure domain; empty when not configured.
+    pub zone: String,
+    /// The cluster directory; made when missing, unless there are peers to join.
+    pub dir: PathBuf,
+    /// Where peers connect to.
+    pub peer_listen: SocketAddr,
+    /// Where peers are told to connect to, `host:port`.
+    pub peer_advertise: Option<String>,
+    /// Peers to find the cluster by.
+    pub join: Vec<String>,
+    /// How many nodes, itself included, give birth to the cluster together.
+    pub bootstrap_expect: Option<u64>,
+    /// Addresses dialled instead of what a member advertises, by name.
+    pub dial: BTreeMap<String, String>,
+}
+
+/// Timers of consensus.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Raft {
+    /// How often an idle leader speaks.
+    pub heartbeat: Duration,
+    /// How long a silent leader is waited for.
+    pub election: Range<Duration>,
+}
+
+/// Limits of upload sessions on this node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Uploads {
+    /// How long an idle session lives.
+    pub expiry: Duration,
+    /// The most sessions at once.
+    pub max_sessions: u64,
+    /// The most bytes staged at once.
+    pub max_bytes: ByteSize,
+}
+
+/// What the registry permits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Registry {
+    /// Whether a manifest may name what is not here.
+    pub sparse: bool,
+    /// Whether anything can be deleted.
+    pub delete: bool,
+}
+
+/// What callers without a name may do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auth {
+    pub(super) htpasswd: Option<PathBuf>,
+    pub(super) anonymous_pull: bool,
+    /// Whether they may push beyond loopback.
+    pub anonymous_push: bool,
+}
+
+/// Settings of capabilities that are not in this version.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Later {
+    pub(super) webhook_listen: Option<SocketAddr>,
+    pub(super) webhook_hostnames: Vec<String>,
+    pub(super) webhook_service: String,
+    pub(super) webhook_client_ca: Option<PathBuf>,
+    pub(super) webhook_max_staleness: Duration,
+    pub(super) gc_grace: Duration,
+    pub(super) gc_interval: Duration,
+    pub(super) scrub_rate: ByteRate,
+    pub(super) cache_high: Percent,
+    pub(super) cache_low: Percent,
+    pub(super) offline: bool,
+    pub(super) allow: Vec<String>,
+    pub(super) deny: Vec<String>,
+    pub(super) upstreams: BTreeMap<String, Upstream>,
+    pub(super) prefixes: BTreeMap<String, String>,
+}
+
+/// One upstream registry.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Upstream {
+    pub(super) endpoint: Option<String>,
+    pub(super) insecure: bool,
+    pub(super) allow_private: bool,
+    pub(super) ca: String,
+    pub(super) auth_file: String,
+    pub(super) freshness: Duration,
+    pub(super) rate: u64,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+impl Config {
+    /// Asks for every setting.
+    pub(super) fn read(r: &mut Reader) -> Config {
+        let data_dir = r.or("data_dir", PathBuf::from("data"));
+        let server = Server {
+            listen: r.or("server.listen", loopback(5000)),
+            hostnames: r.or("server.hostnames", Vec::new()),
+            tls: tls(r),
+        };
+        let ops_listen = r.or("ops.listen", loopback(5002));
+        let cluster = Cluster {
+            name: r.optional("cluster.name").unwrap_or_else(host_name),
+            zone: r.or("cluster.zone", String::new()),
+            dir: r.optional("cluster.dir").unwrap_or_else(|| data_dir.join("cluster")),
+            peer_listen: r.or("cluster.peer_listen", loopback(5001)),
+            peer_advertise: r.optional("cluster.peer_advertise"),
+            join: r.or("cluster.join", Vec::new()),
+            bootstrap_expect: r.optional("cluster.bootstrap_expect"),
+            dial: r.map("cluster.dial"),
+        };
+        let raft = Raft {
+            heartbeat: r.or("raft.heartbeat", Duration::from_millis(150)),
+            election: r.or("raft.election", Duration::from_millis(500)..Duration::from_millis(800)),
+        };
+        let factor = r.or("replication.factor", 3_u64);
+        let uploads = Uploads {
+            expiry: r.or("uploads.expiry", 24 * HOUR),
+            max_sessions: r.or("uploads.max_sessions", 10_000),
+            max_bytes: r.or("uploads.max_bytes", ByteSize(64 << 30)),
+        };
+        let auth = Auth {
+            htpasswd: r.optional("auth.htpasswd"),
+            anonymous_pull: r.or("auth.anonymous_pull", true),
+            anonymous_push: r.or("auth.anonymous_push", false),
+        };
+        Config {
+            data_dir,
+            server,
+            ops_listen,
+            cluster,
+            raft,
+            factor: u32::try_from(factor).unwrap_or(u32::MAX),
+            repair_grace: r.or("repair.grace", 10 * MINUTE),
+            repair_rate: r.or("repair.rate", ByteRate(100 << 20)),
+            uploads,
+            without_quorum: r.or("reads.without_quorum", WithoutQuorum::Stale),
+            registry: Registry { sparse: r.or("registry.sparse", false), delete: r.or("registry.delete", true) },
+            auth,
+            later: Later::read(r),
+        }
+    }
+}
+
+impl Later {
+    fn read(r: &mut Reader) -> Later {
+        Later {
+            webhook_listen: r.optional("webhook.listen"),
+            webhook_hostnames: r.or("webhook.hostnames", Vec::new()),
+            webhook_service: r.or("webhook.service", "trow.trow".to_owned()),
+            webhook_client_ca: r.optional("webhook.client_ca"),
+            webhook_max_staleness: r.or("webhook.max_staleness", 5 * MINUTE),
+            gc_grace: r.or("gc.grace", 24 * HOUR),
+            gc_interval: r.or("gc.interval", HOUR),
+            scrub_rate: r.or("scrub.rate", ByteRate(20 << 20)),
+            cache_high: r.or("cache.high", Percent(90)),
+            cache_low: r.or("cache.low", Percent(80)),
+            offline: r.or("upstream.offline", false),
+            allow: r.or("upstream.allow", vec!["**".to_owned()]),
+            deny: r.or("upstream.deny", Vec::new()),
+            upstreams: r.tables("upstream").into_iter().map(|host| (host.clone(), upstream(r, &host))).collect(),
+            prefixes: r.map("prefixes"),
+        }
+    }
+}
+
+fn upstream(r: &mut Reader, host: &str) -> Upstream {
+    let path = |key: &str| ["upstream".to_owned(), host.to_owned(), key.to_owned()];
+    Upstream {
+        endpoint: r.at(&path("endpoint")),
+        insecure: r.at(&path("insecure")).unwrap_or(false),
+        allow_private: r.at(&path("allow_private")).unwrap_or(false),
+        ca: r.at(&path("ca")).unwrap_or_default(),
+        auth_file: r.at(&path("auth_file")).unwrap_or_default(),
+        freshness: r.at(&path("freshness")).unwrap_or(5 * MINUTE),
+        rate: r.at(&path("rate")).unwrap_or(0),
+    }
+}
+
+/// A certificate without its key, or the reverse, is the problem of the missing one.
+fn tls(r: &mut Reader) -> Option<Tls> {
+    let (cert, key) = (r.optional("server.tls.cert"), r.optional("server.tls.key"));
+    match (cert, key) {
+        (Some(cert), Some(key)) => Some(Tls { cert, key }),
+        (None, None) => None,
+        (Some(_), None) => {
+            r.problem("server.tls.key", "needed with server.tls.cert: the private key of the certificate");
+            None
+        }
+        (None, Some(_)) => {
+            r.problem("server.tls.cert", "needed with server.tls.key: the certificate of the key");
+            None
+        }
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "trow".to_owned() } else { name.trim().to_owned() }
+}
