@@ -7,6 +7,7 @@
 //! Always holds: state changes only by applying a committed command; apply reads no clock, no
 //! randomness and no client bytes. Never does: HTTP, blob bytes, TLS.
 
+pub mod changes;
 pub mod codec;
 pub mod command;
 pub mod digest;
@@ -20,6 +21,7 @@ pub mod planted;
 pub mod proto;
 pub mod state;
 
+pub use changes::{Changes, Touched};
 pub use command::{Applied, Command, Envelope, Outcome, Refusal};
 pub use digest::{Algorithm, Digest, PartitionId};
 pub use id::{ClusterId, Generation, NodeId};

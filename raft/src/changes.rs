@@ -1,0 +1,178 @@
+//! Which blobs and partitions applied entries touched lately, so that comparing the state with
+//! files costs what changed and not what there is.
+//!
+//! Kept in memory by whoever applies. Always holds: whoever takes a position, then looks at the
+//! state, and later asks for what was touched since the position, hears of every change that it
+//! did not see. May name things that did not change after all. A start forgets everything; the
+//! reader begins with a full comparison.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::command::Command;
+use crate::digest::{Digest, PartitionId};
+
+/// Touched blobs that are remembered one by one; older ones only by their partition.
+const REMEMBERED: usize = 8192;
+
+/// Something that an applied entry may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Touched {
+    /// The blob's row.
+    Blob(Digest),
+    /// The partition's owners or sources, or any of its blobs.
+    Partition(PartitionId),
+}
+
+/// The changes; see the module.
+#[derive(Debug)]
+pub struct Changes {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Position after the last change.
+    position: u64,
+    /// The last changes, the newest at `position - 1`.
+    recent: VecDeque<Touched>,
+    /// Position after the last change of each partition or a blob of it.
+    partitions: Vec<u64>,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        let partitions = vec![0; usize::from(PartitionId::COUNT)];
+        Changes { inner: Mutex::new(Inner { position: 0, recent: VecDeque::new(), partitions }) }
+    }
+}
+
+impl Changes {
+    /// Notes what `command` may touch. To be called both before and after its effect can be seen:
+    /// a reader between the two looks again.
+    pub fn note(&self, command: &Command) {
+        let mut inner = self.lock();
+        match command {
+            Command::CommitBlob { digest, .. } => inner.touch(Touched::Blob(*digest)),
+            Command::Reclaim { blobs, .. } => inner.blobs(blobs.iter()),
+            Command::SettleBlobs { blobs } => inner.blobs(blobs.iter().map(|(digest, _)| digest)),
+            Command::SetLost { digests } => inner.blobs(digests.iter()),
+            Command::SetPartitions { owners, .. } => {
+                owners.iter().for_each(|(id, _)| inner.touch(Touched::Partition(*id)));
+            }
+            Command::PartitionReady { partitions, .. } => {
+                partitions.iter().for_each(|(id, _)| inner.touch(Touched::Partition(*id)));
+            }
+            // They decide who counts.
+            Command::Birth { .. }
+            | Command::ChangeMember { .. }
+            | Command::SetMemberState { .. }
+            | Command::RemoveMember { .. }
+            | Command::SetRf { .. } => inner.everything(),
+            Command::MountBlob { .. }
+            | Command::WantLinks { .. }
+            | Command::DeleteLink { .. }
+            | Command::PutManifest { .. }
+            | Command::DeleteManifest { .. }
+            | Command::DeleteTag { .. }
+            | Command::Tick { .. }
+            | Command::FenceStore { .. }
+            | Command::SetLevel { .. } => {}
+        }
+    }
+
+    /// Notes that anything may have changed: a snapshot was installed.
+    pub fn note_everything(&self) {
+        self.lock().everything();
+    }
+
+    /// The position after the last change.
+    pub fn position(&self) -> u64 {
+        self.lock().position
+    }
+
+    /// Position after the last change of the partition or one of its blobs.
+    pub fn partition(&self, id: PartitionId) -> u64 {
+        self.lock().partitions[usize::from(id.index())]
+    }
+
+    /// What was touched since `position`, oldest first, and the position to ask from next. When
+    /// there was more than is remembered, partitions stand for their blobs.
+    pub fn since(&self, position: u64) -> (Vec<Touched>, u64) {
+        let inner = self.lock();
+        let new = inner.position.saturating_sub(position);
+        let touched = if new <= inner.recent.len() as u64 {
+            inner.recent.iter().skip(inner.recent.len() - new as usize).copied().collect()
+        } else {
+            let changed = |id: &PartitionId| inner.partitions[usize::from(id.index())] > position;
+            PartitionId::all().filter(changed).map(Touched::Partition).collect()
+        };
+        (touched, inner.position)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn touch(&mut self, touched: Touched) {
+        let partition = match touched {
+            Touched::Blob(digest) => digest.partition(),
+            Touched::Partition(id) => id,
+        };
+        self.position += 1;
+        self.partitions[usize::from(partition.index())] = self.position;
+        if self.recent.len() == REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(touched);
+    }
+
+    fn blobs<'a>(&mut self, digests: impl Iterator<Item = &'a Digest>) {
+        digests.for_each(|digest| self.touch(Touched::Blob(*digest)));
+    }
+
+    fn everything(&mut self) {
+        PartitionId::all().for_each(|id| self.touch(Touched::Partition(id)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(text: &str) -> (Command, Digest) {
+        let digest = Digest::sha256(text.as_bytes());
+        (Command::SetLost { digests: vec![digest] }, digest)
+    }
+
+    #[test]
+    fn a_reader_hears_of_each_change_after_its_position() {
+        let changes = Changes::default();
+        let (first, first_digest) = lost("1");
+        let (second, second_digest) = lost("2");
+        changes.note(&first);
+        let (touched, position) = changes.since(0);
+        assert_eq!(touched, [Touched::Blob(first_digest)]);
+        assert_eq!(changes.since(position), (Vec::new(), position));
+        changes.note(&Command::Tick { elapsed: 1 });
+        changes.note(&second);
+        assert_eq!(changes.since(position).0, [Touched::Blob(second_digest)]);
+        assert!(changes.partition(second_digest.partition()) > position);
+    }
+
+    #[test]
+    fn a_late_reader_hears_of_partitions_instead() {
+        let changes = Changes::default();
+        let (first, digest) = lost("1");
+        changes.note(&first);
+        for _ in 0..REMEMBERED {
+            changes.note(&first);
+        }
+        let (touched, position) = changes.since(0);
+        assert_eq!(touched, [Touched::Partition(digest.partition())]);
+        changes.note_everything();
+        assert_eq!(changes.since(position).0.len(), usize::from(PartitionId::COUNT));
+    }
+}
