@@ -5,10 +5,19 @@
 //! a command that this build does not know are an error, since applying the rest would make this
 //! node differ from the others without a sign.
 
-use bytes::Bytes;
+mod decode;
+mod encode;
+mod refusal;
+#[cfg(test)]
+mod tests;
 
-use crate::command::{Applied, Envelope};
+use bytes::Bytes;
+use prost::Message;
+
+use crate::command::{Applied, Envelope, LEVEL, Outcome};
 use crate::digest::{Algorithm, Digest, InvalidDigest};
+use crate::id::NodeId;
+use crate::proto::entry as proto;
 
 /// The bytes are not an entry that this build can apply.
 #[derive(Debug, thiserror::Error)]
@@ -50,27 +59,69 @@ pub(crate) fn digest_from(bytes: &[u8]) -> Result<Digest, InvalidDigest> {
 }
 
 /// The bytes of an entry's command.
-pub fn encode_envelope(_envelope: &Envelope) -> Bytes {
-    Bytes::new()
+pub fn encode_envelope(envelope: &Envelope) -> Bytes {
+    proto::Envelope {
+        node: envelope.node.0,
+        boot: envelope.boot,
+        seq: envelope.seq,
+        now: envelope.now,
+        actor: envelope.actor.clone(),
+        level: envelope.level,
+        command: Some(encode::command(&envelope.command)),
+    }
+    .encode_to_vec()
+    .into()
 }
 
-/// The command of an entry's bytes.
+/// The command of an entry's bytes. Shares `bytes` where it can.
 ///
 /// # Errors
 /// See [`CodecError`]; for a committed entry it ends the process.
-pub fn decode_envelope(_bytes: &[u8]) -> Result<Envelope, CodecError> {
-    Err(CodecError::Unknown { what: "an envelope" })
+pub fn decode_envelope(bytes: Bytes) -> Result<Envelope, CodecError> {
+    let envelope: proto::Envelope = exactly(bytes, "a field")?;
+    if envelope.level > LEVEL {
+        return Err(CodecError::Level { level: envelope.level });
+    }
+    let command = envelope.command.ok_or(CodecError::Unknown { what: "a command" })?;
+    Ok(Envelope {
+        node: NodeId(envelope.node),
+        boot: envelope.boot,
+        seq: envelope.seq,
+        now: envelope.now,
+        actor: envelope.actor,
+        level: envelope.level,
+        command: decode::command(command)?,
+    })
 }
 
 /// The bytes of an outcome.
-pub fn encode_applied(_applied: &Applied) -> Bytes {
-    Bytes::new()
+pub fn encode_applied(applied: &Applied) -> Bytes {
+    let refusal = match &applied.outcome {
+        Outcome::Done => None,
+        Outcome::Refused(refusal) => Some(refusal::encode(refusal)),
+    };
+    proto::Applied { index: applied.index, refusal }.encode_to_vec().into()
 }
 
 /// The outcome of `bytes`.
 ///
 /// # Errors
 /// See [`CodecError`].
-pub fn decode_applied(_bytes: &[u8]) -> Result<Applied, CodecError> {
-    Err(CodecError::Unknown { what: "an outcome" })
+pub fn decode_applied(bytes: Bytes) -> Result<Applied, CodecError> {
+    let applied: proto::Applied = exactly(bytes, "a field")?;
+    let outcome = match applied.refusal {
+        None => Outcome::Done,
+        Some(refusal) => Outcome::Refused(refusal::decode(refusal)?),
+    };
+    Ok(Applied { index: applied.index, outcome })
+}
+
+/// The message of `bytes`, which must hold nothing else.
+///
+/// prost drops what it does not know. It also writes each message in one way only, so a message
+/// that would be written shorter than it was read held more than this build knows.
+fn exactly<M: Message + Default>(bytes: Bytes, what: &'static str) -> Result<M, CodecError> {
+    let len = bytes.len();
+    let message = M::decode(bytes)?;
+    if message.encoded_len() == len { Ok(message) } else { Err(CodecError::Unknown { what }) }
 }
