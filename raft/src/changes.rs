@@ -56,7 +56,7 @@ impl Changes {
             Command::CommitBlob { digest, .. } => inner.touch(Touched::Blob(*digest)),
             Command::Reclaim { blobs, .. } => inner.blobs(blobs.iter()),
             Command::SettleBlobs { blobs } => inner.blobs(blobs.iter().map(|(digest, _)| digest)),
-            Command::SetLost { digests } => inner.blobs(digests.iter()),
+            Command::SetLost { digests, .. } => inner.blobs(digests.iter()),
             Command::SetPartitions { owners, .. } => {
                 owners.iter().for_each(|(id, _)| inner.touch(Touched::Partition(*id)));
             }
@@ -144,7 +144,7 @@ mod tests {
 
     fn lost(text: &str) -> (Command, Digest) {
         let digest = Digest::sha256(text.as_bytes());
-        (Command::SetLost { digests: vec![digest] }, digest)
+        (Command::SetLost { digests: vec![digest], seen: 0 }, digest)
     }
 
     #[test]
