@@ -1,1 +1,40 @@
-//! skeleton
+//! Real processes, real faults, recorded histories, checkers.
+//!
+//! This crate starts the built `trow` program and looks at it from outside: over HTTP, through its
+//! command line, and in its data directories. It imports nothing of Trow but value types, so that it
+//! keeps judging what a user sees whatever changes inside.
+//!
+//! - [`require`]: what a test needs of the machine, and how it says that it was not run;
+//! - [`binary`], [`ports`], [`process`], [`cluster`]: the program under test, running;
+//! - [`content`], [`client`], [`image`], [`admin`]: pushing, pulling, asking;
+//! - [`history`], [`check`], [`load`], [`audit`]: what clients saw, and whether it was right;
+//! - [`fault`], [`disk`], [`strace`]: what is done to it;
+//! - [`report`]: what a scenario found.
+//!
+//! Invariant: whatever a scenario starts or mounts is gone when its handle is dropped.
+//! Invariant: an outcome that is not known counts as unknown, never as success or failure.
+
+pub mod require;
+
+pub mod binary;
+pub mod cluster;
+pub mod ports;
+pub mod process;
+
+pub mod admin;
+pub mod client;
+pub mod content;
+pub mod image;
+
+pub mod audit;
+pub mod check;
+pub mod history;
+pub mod load;
+
+pub mod disk;
+pub mod fault;
+pub mod strace;
+
+pub mod report;
+
+mod shutdown;
