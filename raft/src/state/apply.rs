@@ -1,12 +1,139 @@
 //! What each command does to the rows.
+//!
+//! Deterministic: the outcome depends on the rows and the envelope alone, times come from the
+//! state or travel in the envelope. A command checks everything before it writes anything, so a
+//! refusal leaves no trace but its remembered outcome.
+
+mod blobs;
+mod evidence;
+mod links;
+mod manifests;
+mod members;
+mod partitions;
+mod recent;
+mod reclaim;
+mod tags;
 
 use redb::WriteTransaction;
 
+use super::key::{Table, meta};
+use super::rows::Rows;
+use super::writer::Writer;
 use super::{ApplyEntry, StateError};
-use crate::command::Applied;
+use crate::command::{Applied, Command, Envelope, LEVEL, Outcome, Refusal};
 use crate::planted::Planted;
 
+/// What a command came to: the log index of the entry that made it so, or why not.
+type Effect = Result<Result<u64, Refusal>, StateError>;
+
+/// What a command may know besides the rows.
+struct Context<'e> {
+    /// The entry's log index.
+    index: u64,
+    /// State time in milliseconds.
+    time: u64,
+    /// The proposer's clock, for display.
+    now: u64,
+    /// On whose behalf.
+    actor: &'e str,
+    planted: Planted,
+}
+
 /// Applies `entries` in order.
-pub(super) fn batch(_: &WriteTransaction, _: &[ApplyEntry], _: Planted) -> Result<Vec<Applied>, StateError> {
-    Ok(Vec::new())
+pub(super) fn batch(
+    transaction: &WriteTransaction,
+    entries: &[ApplyEntry],
+    planted: Planted,
+) -> Result<Vec<Applied>, StateError> {
+    let mut writer = Writer::open(transaction)?;
+    let mut outcomes = Vec::with_capacity(entries.len());
+    for entry in entries {
+        outcomes.push(one(&mut writer, entry, planted)?);
+    }
+    writer.finish()?;
+    Ok(outcomes)
+}
+
+fn one(writer: &mut Writer<'_>, entry: &ApplyEntry, planted: Planted) -> Result<Applied, StateError> {
+    let applied = writer.applied()?;
+    let begun = writer.has(Table::Consensus, meta::LOG_ID)?;
+    if begun && entry.index <= applied {
+        return Err(StateError::Order { index: entry.index, applied });
+    }
+    if let Some(membership) = &entry.membership {
+        writer.put(Table::Consensus, meta::MEMBERSHIP, membership)?;
+    }
+    let outcome = match &entry.envelope {
+        None => Applied { index: entry.index, outcome: Outcome::Done },
+        Some(envelope) => once(writer, entry.index, envelope, planted)?,
+    };
+    writer.advance(entry.index, &entry.log_id)?;
+    Ok(outcome)
+}
+
+/// Applies a command unless it was applied before.
+fn once(
+    writer: &mut Writer<'_>,
+    index: u64,
+    envelope: &Envelope,
+    planted: Planted,
+) -> Result<Applied, StateError> {
+    if envelope.level > LEVEL {
+        return Err(StateError::Level { level: envelope.level });
+    }
+    let refused = |refusal| Applied { index, outcome: Outcome::Refused(refusal) };
+    match recent::look(writer, envelope, planted)? {
+        recent::Seen::Removed => return Ok(refused(Refusal::Removed)),
+        recent::Seen::Forgotten => return Ok(refused(Refusal::StaleSequence)),
+        recent::Seen::Before(applied) => return Ok(applied),
+        recent::Seen::New => {}
+    }
+    let context = Context {
+        index,
+        time: writer.number(Table::Meta, meta::TIME)?,
+        now: envelope.now,
+        actor: &envelope.actor,
+        planted,
+    };
+    let applied = match command(writer, &context, &envelope.command)? {
+        Ok(index) => Applied { index, outcome: Outcome::Done },
+        Err(refusal) => refused(refusal),
+    };
+    recent::remember(writer, envelope, &applied)?;
+    Ok(applied)
+}
+
+fn command(writer: &mut Writer<'_>, cx: &Context<'_>, command: &Command) -> Effect {
+    match command {
+        Command::Birth { cluster, rf, level } => members::birth(writer, cx, *cluster, *rf, *level),
+        Command::CommitBlob { repo, digest, size, evidence } => {
+            blobs::commit(writer, cx, repo, digest, *size, evidence)
+        }
+        Command::MountBlob { from, to, digest } => links::mount(writer, cx, from, to, digest),
+        Command::WantLinks { links } => links::want(writer, cx, links),
+        Command::DeleteLink { repo, digest } => links::delete(writer, cx, repo, digest),
+        Command::PutManifest { repo, manifest, tags, condition, sparse } => {
+            let put = manifests::Put { repo, manifest, tags, condition: *condition, sparse: *sparse };
+            manifests::put(writer, cx, &put)
+        }
+        Command::DeleteManifest { repo, digest } => manifests::delete(writer, cx, repo, digest),
+        Command::DeleteTag { repo, tag, condition } => tags::delete(writer, cx, repo, tag, *condition),
+        Command::Reclaim { links, blobs, before } => reclaim::reclaim(writer, cx, links, blobs, *before),
+        Command::Tick { elapsed } => {
+            writer.set_number(Table::Meta, meta::TIME, cx.time.saturating_add(*elapsed))?;
+            Ok(Ok(cx.index))
+        }
+        Command::ChangeMember { member } => members::change(writer, cx, member),
+        Command::SetMemberState { node, state } => members::set_state(writer, cx, *node, *state),
+        Command::RemoveMember { node } => members::remove(writer, cx, *node),
+        Command::FenceStore { node, generation } => members::fence(writer, cx, *node, *generation),
+        Command::SetPartitions { owners, base } => partitions::set(writer, cx, owners, *base),
+        Command::PartitionReady { node, generation, partitions } => {
+            partitions::ready(writer, cx, *node, *generation, partitions)
+        }
+        Command::SettleBlobs { blobs } => blobs::settle(writer, cx, blobs),
+        Command::SetLost { digests, seen } => blobs::set_lost(writer, cx, digests, *seen),
+        Command::SetLevel { level } => members::set_level(writer, cx, *level),
+        Command::SetRf { rf } => members::set_rf(writer, cx, *rf),
+    }
 }

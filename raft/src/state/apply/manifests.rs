@@ -1,0 +1,163 @@
+//! Manifests and the edges from them.
+//!
+//! Edges are stored, never counted: manifest → blob per repository, and manifest → child. A
+//! manifest in the state has all its blobs linked and all its children there, unless it was put
+//! as sparse or a child was deleted by name afterwards.
+
+use super::tags::{meets, set};
+use super::{Context, Effect, links};
+use crate::command::{NewManifest, Refusal, TagCondition};
+use crate::digest::Digest;
+use crate::name::{RepoName, Tag};
+use crate::state::StateError;
+use crate::state::key::{self, Table};
+use crate::state::row::ManifestRow;
+use crate::state::rows::Rows;
+use crate::state::writer::Writer;
+
+/// Digests that one refusal names at most: outcomes are remembered, so they must be small.
+const NAMED: usize = 100;
+
+/// A `PutManifest`.
+pub(super) struct Put<'c> {
+    pub(super) repo: &'c RepoName,
+    pub(super) manifest: &'c NewManifest,
+    pub(super) tags: &'c [Tag],
+    pub(super) condition: Option<TagCondition>,
+    pub(super) sparse: bool,
+}
+
+/// Stores the manifest and points the tags to it. What is so already is not touched, and is
+/// reported with the index that made it so.
+pub(super) fn put(writer: &mut Writer<'_>, cx: &Context<'_>, put: &Put<'_>) -> Effect {
+    if let Some(refusal) = refuse(writer, put)? {
+        return Ok(Err(refusal));
+    }
+    let stored = store(writer, cx, put.repo, put.manifest)?;
+    let mut moved = None;
+    for tag in put.tags {
+        moved = moved.max(Some(set(writer, cx, put.repo, tag, &put.manifest.digest)?));
+    }
+    Ok(Ok(moved.unwrap_or(stored)))
+}
+
+fn refuse(writer: &Writer<'_>, put: &Put<'_>) -> Result<Option<Refusal>, StateError> {
+    if let Some(condition) = put.condition {
+        if put.tags.is_empty() {
+            return Ok(Some(Refusal::Invalid));
+        }
+        for tag in put.tags {
+            if let Err(refusal) = meets(writer, put.repo, tag, condition)? {
+                return Ok(Some(refusal));
+            }
+        }
+    }
+    if put.sparse {
+        return Ok(None);
+    }
+    let mut digests = Vec::new();
+    for blob in &put.manifest.blobs {
+        if digests.len() < NAMED && !links::is_usable(writer, put.repo, blob)? {
+            digests.push(*blob);
+        }
+    }
+    if !digests.is_empty() {
+        return Ok(Some(Refusal::BlobsUnknown { digests }));
+    }
+    for child in &put.manifest.children {
+        let there = writer.has(Table::Manifest, &key::repo_digest(put.repo, child))?;
+        if digests.len() < NAMED && !there {
+            digests.push(*child);
+        }
+    }
+    Ok((!digests.is_empty()).then_some(Refusal::ManifestsUnknown { digests }))
+}
+
+/// Writes the manifest with its edges; the index of the entry that made it as it is.
+fn store(
+    writer: &mut Writer<'_>,
+    cx: &Context<'_>,
+    repo: &RepoName,
+    new: &NewManifest,
+) -> Result<u64, StateError> {
+    let old = writer.manifest(repo, &new.digest)?;
+    let mut row = ManifestRow {
+        media_type: new.media_type.clone(),
+        artifact_type: new.artifact_type.clone(),
+        subject: new.subject,
+        pushed_at: cx.now,
+        by: cx.actor.to_owned(),
+        size: new.bytes.len() as u64,
+        index: cx.index,
+        blobs: new.blobs.clone(),
+        children: new.children.clone(),
+    };
+    if let Some(old) = old {
+        (row.pushed_at, row.by, row.index) = (old.pushed_at, old.by.clone(), old.index);
+        if row == old {
+            return Ok(old.index);
+        }
+        // The bytes are the same, so this is another media type or another reader of the bytes.
+        row.index = cx.index;
+        remove_edges(writer, cx, repo, &new.digest, &old)?;
+    }
+    writer.put_row(Table::Manifest, &key::repo_digest(repo, &new.digest), &row)?;
+    for blob in &row.blobs {
+        writer.mark(Table::Use, &key::edge(repo, blob, &new.digest))?;
+    }
+    for child in &row.children {
+        writer.mark(Table::Child, &key::edge(repo, child, &new.digest))?;
+    }
+    if let (Some(subject), Some(descriptor)) = (&row.subject, &new.descriptor) {
+        writer.put(Table::Referrer, &key::edge(repo, subject, &new.digest), descriptor)?;
+    }
+    let body = key::digest(&new.digest);
+    if !writer.has_prefix(Table::BodyIn, &body)? {
+        writer.put(Table::Body, &body, &new.bytes)?;
+    }
+    writer.mark(Table::BodyIn, &key::digest_repo(&new.digest, repo))?;
+    Ok(row.index)
+}
+
+/// Removes the edges of a manifest; links that lose their last use get their grace.
+fn remove_edges(
+    writer: &mut Writer<'_>,
+    cx: &Context<'_>,
+    repo: &RepoName,
+    digest: &Digest,
+    row: &ManifestRow,
+) -> Result<(), StateError> {
+    for blob in &row.blobs {
+        writer.remove(Table::Use, &key::edge(repo, blob, digest))?;
+        if !writer.has_prefix(Table::Use, &key::repo_digest(repo, blob))? {
+            links::want_one(writer, cx, repo, blob)?;
+        }
+    }
+    for child in &row.children {
+        writer.remove(Table::Child, &key::edge(repo, child, digest))?;
+    }
+    if let Some(subject) = &row.subject {
+        writer.remove(Table::Referrer, &key::edge(repo, subject, digest))?;
+    }
+    Ok(())
+}
+
+/// `DeleteManifest`: with it go the tags that point to it, and its bytes with the last repository.
+pub(super) fn delete(writer: &mut Writer<'_>, cx: &Context<'_>, repo: &RepoName, digest: &Digest) -> Effect {
+    let Some(row) = writer.manifest(repo, digest)? else {
+        return Ok(Err(Refusal::NotFound));
+    };
+    let prefix = key::repo_digest(repo, digest);
+    for name in writer.suffixes(Table::TagOf, &prefix)? {
+        writer.remove(Table::Tag, &[&key::repo(repo), &name[..]].concat())?;
+        writer.remove(Table::TagOf, &[&prefix, &name[..]].concat())?;
+    }
+    remove_edges(writer, cx, repo, digest, &row)?;
+    writer.remove(Table::Manifest, &prefix)?;
+    writer.remove(Table::BodyIn, &key::digest_repo(digest, repo))?;
+    let body = key::digest(digest);
+    if !writer.has_prefix(Table::BodyIn, &body)? {
+        writer.remove(Table::Body, &body)?;
+    }
+    Ok(Ok(cx.index))
+}
