@@ -1,0 +1,426 @@
+//! Blob bytes between nodes: the client that asks peers, and the router that answers them.
+//!
+//! Owns the requests of [`wire`] in both directions. Always holds: a peer that does not answer is
+//! given up in bounded time, sooner when the control connection has gone silent too; bodies
+//! stream, whatever their size. Never does: choose whom to ask, or trust what arrives (the caller
+//! verifies digests; a peer's listener has established who asks).
+
+mod server;
+pub mod wire;
+
+use std::ops::Range;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use futures::future::BoxFuture;
+use futures::{Stream, StreamExt as _, stream};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use trow_api::blobs::ByteStream;
+use trow_raft::metadata::Silence;
+use trow_raft::{Digest, Evidence, NodeId, RepoName};
+
+pub use server::router;
+use wire::{Claimed, Confirm, Confirmed, Fault, Finished, HoldFrom, Length, UploadQuery};
+
+/// Sends a request to a peer over the pooled, mutually authenticated connections of the blob
+/// transport. The URI has a path and a query only. An error means that no reply came.
+pub type Call =
+    Arc<dyn Fn(NodeId, Request<Body>) -> BoxFuture<'static, Result<Response<Body>, String>> + Send + Sync>;
+
+/// A peer that has said nothing for this long, on any connection, is not waited for.
+const SILENT: Duration = Duration::from_millis(2500);
+/// A small question is answered within this time or not at all.
+const QUICK: Duration = Duration::from_secs(2);
+/// The longest that one request may take while its peer is alive: a big blob on a slow disk.
+const LONG: Duration = Duration::from_secs(600);
+/// The longest that a living source may pause in the middle of a body.
+const STALL: Duration = Duration::from_secs(15);
+/// Largest small JSON reply, in bytes.
+pub(crate) const JSON_MAX: usize = 1 << 20;
+
+/// Why a peer did not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PeerError {
+    /// Nobody knows whether it did.
+    #[error("{node} did not answer: {why}")]
+    Unreachable {
+        /// Who.
+        node: NodeId,
+        /// For the log.
+        why: String,
+    },
+    /// It said no, and why.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// The peers, as those who hold blobs and uploads. Cheap to clone.
+#[derive(Clone)]
+pub struct PeerBlobs {
+    call: Call,
+    silence: Silence,
+}
+
+/// A blob's bytes on their way from a peer. The digest is the receiver's to verify.
+pub struct Fetched {
+    /// The size of the whole blob, whatever the range.
+    pub size: u64,
+    /// The bytes asked for; ends in an error when the peer dies or finds a chunk damaged.
+    pub body: ByteStream,
+}
+
+/// What a peer says of a blob that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldBy {
+    /// Its size in bytes.
+    pub size: u64,
+    /// When its bytes were last all checked, in ms since 1970.
+    pub verified_at: Option<u64>,
+}
+
+/// Which upload a request is about: its repository and its sealed ticket.
+#[derive(Clone, Copy)]
+pub struct Upload<'a> {
+    /// The repository that it is for.
+    pub repo: &'a RepoName,
+    /// The sealed ticket.
+    pub ticket: &'a str,
+}
+
+impl PeerBlobs {
+    /// Over this transport.
+    pub fn new(call: Call, silence: Silence) -> PeerBlobs {
+        PeerBlobs { call, silence }
+    }
+
+    /// How long each peer has been silent.
+    pub fn silence(&self, node: NodeId) -> Option<Duration> {
+        (self.silence)(node)
+    }
+
+    /// The bytes `range` of a blob (all when `None`) from `node`.
+    ///
+    /// # Errors
+    /// [`Fault::Unknown`] when it does not hold it.
+    pub async fn fetch(
+        &self,
+        node: NodeId,
+        digest: &Digest,
+        range: Option<Range<u64>>,
+    ) -> Result<Fetched, PeerError> {
+        let mut request = Request::get(format!("/blob/{digest}"));
+        if let Some(range) = range.filter(|range| !range.is_empty()) {
+            request = request.header(header::RANGE, format!("bytes={}-{}", range.start, range.end - 1));
+        }
+        let reply = self.send(node, QUICK, request, Body::empty()).await?;
+        let size = number(reply.headers(), wire::SIZE).ok_or_else(|| garbled(node, "no size"))?;
+        let silence = self.clone();
+        let body = reply.into_body().into_data_stream();
+        let body = stream::try_unfold(body, move |mut body| {
+            let silence = silence.clone();
+            async move {
+                let next = silence.watched(node, STALL, body.next()).await.map_err(std::io::Error::other)?;
+                Ok(next.transpose().map_err(std::io::Error::other)?.map(|bytes| (bytes, body)))
+            }
+        });
+        Ok(Fetched { size, body: Box::pin(body) })
+    }
+
+    /// What `node` says of the blob, without a promise that it stays.
+    ///
+    /// # Errors
+    /// It did not answer.
+    pub async fn look(&self, node: NodeId, digest: &Digest) -> Result<Option<HeldBy>, PeerError> {
+        let request = Request::head(format!("/blob/{digest}"));
+        let reply = match self.send(node, QUICK, request, Body::empty()).await {
+            Err(PeerError::Fault(Fault::Unknown)) => return Ok(None),
+            other => other?,
+        };
+        let size = number(reply.headers(), wire::SIZE).ok_or_else(|| garbled(node, "no size"))?;
+        Ok(Some(HeldBy { size, verified_at: number(reply.headers(), wire::VERIFIED_AT) }))
+    }
+
+    /// Fresh evidence of `node` for each of the digests, in order; `None` where it does not hold
+    /// the blob. What it vouches for it keeps, in that generation.
+    ///
+    /// # Errors
+    /// It did not answer.
+    pub async fn confirm(
+        &self,
+        node: NodeId,
+        digests: &[Digest],
+    ) -> Result<Vec<Option<Evidence>>, PeerError> {
+        let mut all = Vec::with_capacity(digests.len());
+        for part in digests.chunks(wire::CONFIRM_MAX) {
+            let question = Confirm { digests: part.to_vec() };
+            let answer: Confirmed = self.ask(node, LONG, Request::post("/confirm"), json(&question)).await?;
+            if answer.held.len() != part.len() {
+                return Err(garbled(node, "another number of answers than questions"));
+            }
+            let evidence = |generation| Evidence { node, generation };
+            all.extend(answer.held.into_iter().map(|held| held.map(evidence)));
+        }
+        Ok(all)
+    }
+
+    /// Has `node` fetch the blob from one of `sources` unless it holds it already, and vouch for it.
+    ///
+    /// # Errors
+    /// It cannot, or did not answer.
+    pub async fn hold(
+        &self,
+        node: NodeId,
+        digest: &Digest,
+        sources: &[NodeId],
+    ) -> Result<Finished, PeerError> {
+        let body = json(&HoldFrom { sources: sources.to_vec() });
+        self.ask(node, LONG, Request::post(format!("/blob/{digest}/hold")), body).await
+    }
+
+    /// Begins a session at `node` for someone whose own word would not count.
+    ///
+    /// # Errors
+    /// It cannot, or did not answer.
+    pub async fn begin(
+        &self,
+        node: NodeId,
+        repo: &RepoName,
+        query: &UploadQuery,
+    ) -> Result<Claimed, PeerError> {
+        let upload = Upload { repo, ticket: "" };
+        self.upload(node, QUICK * 2, Method::POST, "/upload", upload, query, Body::empty()).await
+    }
+
+    /// Asks `node` whether it is the upload's home, or tells it to become so.
+    ///
+    /// # Errors
+    /// It is not, or did not answer.
+    pub async fn claim(
+        &self,
+        node: NodeId,
+        upload: Upload<'_>,
+        query: &UploadQuery,
+    ) -> Result<Claimed, PeerError> {
+        let limit = if query.takeover { LONG } else { QUICK };
+        self.upload(node, limit, Method::POST, "/upload/claim", upload, query, Body::empty()).await
+    }
+
+    /// Has the upload's home bring its mirrors level and say how far they all are.
+    ///
+    /// # Errors
+    /// They are not, or it did not answer.
+    pub async fn progress(&self, node: NodeId, upload: Upload<'_>) -> Result<Claimed, PeerError> {
+        let query = UploadQuery::default();
+        self.upload(node, LONG, Method::GET, "/upload", upload, &query, Body::empty()).await
+    }
+
+    /// Streams `body` to the upload's home.
+    ///
+    /// # Errors
+    /// It did not take all of it, or did not answer.
+    pub async fn append(
+        &self,
+        node: NodeId,
+        upload: Upload<'_>,
+        query: &UploadQuery,
+        body: Body,
+    ) -> Result<Claimed, PeerError> {
+        self.upload(node, LONG, Method::PATCH, "/upload", upload, query, body).await
+    }
+
+    /// Streams the rest to the upload's home, which has it held there and on its mirrors.
+    ///
+    /// # Errors
+    /// The home does not hold it, or did not answer.
+    pub async fn finish(
+        &self,
+        node: NodeId,
+        upload: Upload<'_>,
+        query: &UploadQuery,
+        body: Body,
+    ) -> Result<Finished, PeerError> {
+        self.upload(node, LONG, Method::POST, "/upload/hold", upload, query, body).await
+    }
+
+    /// Has the upload's home forget it.
+    ///
+    /// # Errors
+    /// It did not answer.
+    pub async fn cancel(&self, node: NodeId, upload: Upload<'_>) -> Result<(), PeerError> {
+        let query = UploadQuery::default();
+        self.done(node, Method::DELETE, "/upload", upload, &query).await
+    }
+
+    /// Has `node` be a mirror of this node's session; says how much it has already.
+    ///
+    /// # Errors
+    /// It cannot, or did not answer.
+    pub async fn mirror_open(
+        &self,
+        node: NodeId,
+        upload: Upload<'_>,
+        query: &UploadQuery,
+    ) -> Result<Length, PeerError> {
+        self.upload(node, QUICK, Method::POST, "/mirror", upload, query, Body::empty()).await
+    }
+
+    /// Streams bytes to a mirror; says how much it has then.
+    ///
+    /// # Errors
+    /// It did not take all of it, or did not answer.
+    pub async fn mirror_append(
+        &self,
+        node: NodeId,
+        upload: Upload<'_>,
+        query: &UploadQuery,
+        body: Body,
+    ) -> Result<Length, PeerError> {
+        self.upload(node, LONG, Method::PATCH, "/mirror", upload, query, body).await
+    }
+
+    /// Has a mirror verify and hold what it has.
+    ///
+    /// # Errors
+    /// It does not hold it, or did not answer.
+    pub async fn mirror_hold(
+        &self,
+        node: NodeId,
+        upload: Upload<'_>,
+        query: &UploadQuery,
+    ) -> Result<Finished, PeerError> {
+        self.upload(node, LONG, Method::POST, "/mirror/hold", upload, query, Body::empty()).await
+    }
+
+    /// Has a mirror forget the session.
+    ///
+    /// # Errors
+    /// It did not answer.
+    pub async fn mirror_drop(&self, node: NodeId, upload: Upload<'_>) -> Result<(), PeerError> {
+        let query = UploadQuery::default();
+        self.done(node, Method::DELETE, "/mirror", upload, &query).await
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the request")]
+    async fn upload<T: DeserializeOwned>(
+        &self,
+        node: NodeId,
+        limit: Duration,
+        method: Method,
+        path: &str,
+        upload: Upload<'_>,
+        query: &UploadQuery,
+        body: Body,
+    ) -> Result<T, PeerError> {
+        self.ask(node, limit, upload_request(method, path, upload, query), body).await
+    }
+
+    async fn done(
+        &self,
+        node: NodeId,
+        method: Method,
+        path: &str,
+        upload: Upload<'_>,
+        query: &UploadQuery,
+    ) -> Result<(), PeerError> {
+        let request = upload_request(method, path, upload, query);
+        self.send(node, QUICK, request, Body::empty()).await.map(drop)
+    }
+
+    /// Sends and reads a JSON reply.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        node: NodeId,
+        limit: Duration,
+        request: http::request::Builder,
+        body: Body,
+    ) -> Result<T, PeerError> {
+        let reply = self.send(node, limit, request, body).await?;
+        let read = axum::body::to_bytes(reply.into_body(), JSON_MAX);
+        let bytes = self.watched(node, QUICK, read).await?.map_err(|error| garbled(node, error))?;
+        serde_json::from_slice(&bytes).map_err(|error| garbled(node, error))
+    }
+
+    /// Sends; gives replies of success, and the fault in any other.
+    async fn send(
+        &self,
+        node: NodeId,
+        limit: Duration,
+        request: http::request::Builder,
+        body: Body,
+    ) -> Result<Response<Body>, PeerError> {
+        let request = request.body(body).map_err(|error| garbled(node, error))?;
+        let unreachable = |why| PeerError::Unreachable { node, why };
+        let reply = self.watched(node, limit, (self.call)(node, request)).await?.map_err(unreachable)?;
+        if reply.status().is_success() {
+            return Ok(reply);
+        }
+        let status = reply.status();
+        if status == StatusCode::NOT_FOUND {
+            return Err(Fault::Unknown.into());
+        }
+        let read = axum::body::to_bytes(reply.into_body(), JSON_MAX);
+        let bytes = self.watched(node, QUICK, read).await?.unwrap_or_default();
+        let fault = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Fault::unavailable(format_args!("{node} answered {status}")));
+        Err(PeerError::Fault(fault))
+    }
+
+    /// Waits for `work`, at most `limit`, and not longer than [`QUICK`] for a peer that is silent
+    /// on its control connection as well.
+    async fn watched<T>(
+        &self,
+        node: NodeId,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, PeerError> {
+        let begun = Instant::now();
+        let mut work = pin!(work);
+        loop {
+            if let Ok(done) = tokio::time::timeout(QUICK, &mut work).await {
+                return Ok(done);
+            }
+            let silent = self.silence(node).is_none_or(|quiet| quiet >= SILENT);
+            if silent || begun.elapsed() >= limit {
+                let why = format!("no progress for {:?}", begun.elapsed());
+                return Err(PeerError::Unreachable { node, why });
+            }
+        }
+    }
+}
+
+fn upload_request(
+    method: Method,
+    path: &str,
+    upload: Upload<'_>,
+    query: &UploadQuery,
+) -> http::request::Builder {
+    let query = query.encode();
+    Request::builder()
+        .method(method)
+        .uri(format!("{path}?{query}"))
+        .header(wire::TICKET, upload.ticket)
+        .header(wire::REPO, upload.repo.as_str())
+}
+
+fn json(value: &impl Serialize) -> Body {
+    // Our own types of strings and numbers always serialise.
+    Body::from(serde_json::to_vec(value).unwrap_or_default())
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
+fn garbled(node: NodeId, why: impl std::fmt::Display) -> PeerError {
+    PeerError::Unreachable { node, why: format!("its answer is not understood: {why}") }
+}
+
+/// A body of what `stream` yields; an error breaks the connection off, so that nobody takes the
+/// part for the whole.
+pub(crate) fn body_of(stream: impl Stream<Item = std::io::Result<bytes::Bytes>> + Send + 'static) -> Body {
+    Body::from_stream(stream)
+}

@@ -1,0 +1,210 @@
+//! Blobs as the cluster has them: read from wherever they are, uploaded to where they last.
+//!
+//! Owns the choice of nodes: which peer to read from, which node an upload's request belongs to,
+//! who else must vouch for a blob before it is committed. Always holds: bytes that are relayed
+//! are checked, and an acknowledged upload is durable on a write quorum that the state knows.
+//! Never does: leave a copy of what was read on a node that should not have it, or buffer a blob.
+
+mod candidates;
+mod commit;
+mod find;
+mod forward;
+mod read;
+mod sessions;
+mod token;
+mod uploads;
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use futures::future::join_all;
+use trow_api::blobs::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
+use trow_raft::{Algorithm, Applied, Digest, Metadata, NodeId, RepoName};
+
+use crate::peer_blobs::wire::{Claimed, Fault};
+use crate::peer_blobs::{self, PeerBlobs};
+use crate::store::Store;
+pub use sessions::Limits;
+use token::Seal;
+pub(crate) use token::Ticket;
+use uploads::Uploads;
+
+/// How often expired sessions are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(15);
+
+/// The cluster's blobs, through this node. Cheap to clone.
+#[derive(Clone)]
+pub struct Replicated {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    me: NodeId,
+    store: Store,
+    metadata: Metadata,
+    peers: PeerBlobs,
+    uploads: Uploads,
+}
+
+/// A node that holds a blob, as it says itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Which node.
+    pub node: NodeId,
+    /// When it last checked all bytes against the digest, in ms since 1970.
+    pub verified_at: Option<u64>,
+}
+
+impl Replicated {
+    /// Over this node's store, the agreed metadata and the peers. `join_secret` is the cluster's,
+    /// from which the key of upload tickets is derived. Needs a Tokio runtime.
+    pub fn new(
+        store: Store,
+        metadata: Metadata,
+        peers: PeerBlobs,
+        join_secret: &[u8],
+        limits: Limits,
+    ) -> Replicated {
+        let seal = Seal::new(join_secret);
+        let uploads = Uploads::new(store.clone(), metadata.clone(), peers.clone(), seal, limits);
+        let inner = Arc::new(Inner { me: metadata.id(), store, metadata, peers, uploads });
+        let weak = Arc::downgrade(&inner);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(EXPIRE_EVERY).await;
+                let Some(inner) = weak.upgrade() else { return };
+                inner.uploads.expire();
+            }
+        });
+        Replicated { inner }
+    }
+
+    /// What peers ask of this node, for the peer listener's HTTP/1.1 side.
+    pub fn peer_router(&self) -> Router {
+        peer_blobs::router(self.clone())
+    }
+
+    /// The uploads that this node is home or mirror of.
+    pub(crate) fn uploads(&self) -> &Uploads {
+        &self.inner.uploads
+    }
+
+    /// This node's files.
+    pub(crate) fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Asks every member whether it holds the blob; those that do, and who did not answer.
+    pub async fn locate(&self, digest: &Digest) -> Result<(Vec<Holder>, Vec<NodeId>), trow_raft::StateError> {
+        let members = self.inner.metadata.local().members()?;
+        let (me, store, peers) = (self.inner.me, &self.inner.store, &self.inner.peers);
+        let answers = members.iter().map(|member| async move {
+            if member.id == me {
+                let held =
+                    store.has(digest).map(|_| Holder { node: me, verified_at: store.verified_at(digest) });
+                return (me, Ok(held));
+            }
+            let answer = peers.look(member.id, digest).await;
+            let holder = |by: peer_blobs::HeldBy| Holder { node: member.id, verified_at: by.verified_at };
+            (member.id, answer.map(|held| held.map(holder)))
+        });
+        let (mut holders, mut silent) = (Vec::new(), Vec::new());
+        for (node, answer) in join_all(answers).await {
+            match answer {
+                Ok(held) => holders.extend(held),
+                Err(_) => silent.push(node),
+            }
+        }
+        Ok((holders, silent))
+    }
+
+    /// The ticket in the client's token.
+    fn ticket(&self, repo: &RepoName, token: &UploadToken) -> Result<Ticket, UploadError> {
+        let seal = self.inner.uploads.seal();
+        let ticket = seal.open(repo, token.state(), uploads::now()).map_err(|_| UploadError::Unknown)?;
+        if ticket.id.to_string() == token.id() { Ok(ticket) } else { Err(UploadError::Unknown) }
+    }
+
+    /// The token and length that a client is told of a session as it is now.
+    fn token(&self, repo: &RepoName, claimed: &Claimed) -> Result<(UploadToken, u64), UploadError> {
+        let seal = self.inner.uploads.seal();
+        let garbled = || UploadError::Unavailable("a peer gave out a ticket that is not valid here".into());
+        let ticket = seal.open(repo, &claimed.ticket, uploads::now()).map_err(|_| garbled())?;
+        let token = UploadToken::new(ticket.id.to_string(), claimed.ticket.clone()).ok_or_else(garbled)?;
+        Ok((token, claimed.length))
+    }
+}
+
+#[async_trait]
+impl Blobs for Replicated {
+    async fn open(&self, digest: &Digest, size: u64, range: Range<u64>) -> Result<ByteStream, ReadBlobError> {
+        read::open(&self.inner.store, &self.inner.metadata, &self.inner.peers, digest, size, range).await
+    }
+
+    async fn start(&self, repo: &RepoName, hint: Option<Algorithm>) -> Result<UploadToken, UploadError> {
+        let claimed = self.begin(repo, hint).await.map_err(upload_error)?;
+        Ok(self.token(repo, &claimed)?.0)
+    }
+
+    async fn append(
+        &self,
+        repo: &RepoName,
+        token: &UploadToken,
+        at: Option<u64>,
+        body: ByteStream,
+    ) -> Result<(UploadToken, u64), UploadError> {
+        let ticket = self.ticket(repo, token)?;
+        let claimed = self.forward_append(repo, &ticket, at, body).await?;
+        self.token(repo, &claimed)
+    }
+
+    async fn progress(
+        &self,
+        repo: &RepoName,
+        token: &UploadToken,
+    ) -> Result<(UploadToken, u64), UploadError> {
+        let ticket = self.ticket(repo, token)?;
+        let claimed = self.forward_progress(repo, &ticket).await.map_err(upload_error)?;
+        self.token(repo, &claimed)
+    }
+
+    async fn finish(
+        &self,
+        repo: &RepoName,
+        token: &UploadToken,
+        digest: &Digest,
+        at: Option<u64>,
+        body: ByteStream,
+        actor: &str,
+    ) -> Result<Applied, UploadError> {
+        let ticket = self.ticket(repo, token)?;
+        match self.forward_finish(repo, &ticket, digest, at, body).await {
+            Ok(finished) => self.commit(repo, digest, finished, actor).await,
+            // The session may be gone because this very request succeeded before.
+            Err(UploadError::Unknown) => self.linked(repo, digest).await?.ok_or(UploadError::Unknown),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn cancel(&self, repo: &RepoName, token: &UploadToken) -> Result<(), UploadError> {
+        let ticket = self.ticket(repo, token)?;
+        self.forward_cancel(repo, &ticket).await.map_err(upload_error)
+    }
+}
+
+/// What a fault means to the client.
+fn upload_error(fault: Fault) -> UploadError {
+    match fault {
+        Fault::Unknown | Fault::Stale { .. } => UploadError::Unknown,
+        Fault::OutOfOrder { have } => UploadError::OutOfOrder { have },
+        Fault::DigestMismatch => UploadError::DigestMismatch,
+        Fault::NoSpace => UploadError::NoSpace,
+        Fault::TooMany => UploadError::TooMany,
+        Fault::BrokeOff { why } => UploadError::ClientGone(io::Error::other(why)),
+        Fault::Unavailable { why } => UploadError::Unavailable(why),
+    }
+}

@@ -1,0 +1,180 @@
+//! From held copies to a blob that exists: enough evidence, then one command.
+//!
+//! Always holds: a blob is committed with the word of W members in their current generation, and
+//! also a blob that the state knows already, since the copies just made may be all that is left
+//! of it. Never does: give up on evidence that went stale, as long as members can be reached.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::TryStreamExt as _;
+use futures::future::join_all;
+use tracing::{debug, warn};
+use trow_api::blobs::UploadError;
+use trow_raft::metadata::ProposeError;
+use trow_raft::{Applied, Command, Digest, Evidence, Member, NodeId, Outcome, Refusal, RepoName};
+
+use super::uploads::{hold_fault, peer_fault, store_fault};
+use super::{Replicated, candidates};
+use crate::peer_blobs::PeerError;
+use crate::peer_blobs::wire::{Fault, Finished};
+
+/// How often evidence is gathered again before the client is told to come back.
+const ATTEMPTS: usize = 4;
+/// How long a repeated request waits to learn whether the first one took effect.
+const READ_WAIT: Duration = Duration::from_secs(5);
+
+impl Replicated {
+    /// Makes the blob exist in `repo` on the word of `finished` and of as many more as it takes.
+    pub(super) async fn commit(
+        &self,
+        repo: &RepoName,
+        digest: &Digest,
+        finished: Finished,
+        actor: &str,
+    ) -> Result<Applied, UploadError> {
+        let size = finished.size;
+        let mut evidence = finished.evidence;
+        let mut needed = 0;
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                evidence = self.ask_all(digest).await?;
+            }
+            self.gather(digest, &mut evidence, needed).await?;
+            let command =
+                Command::CommitBlob { repo: repo.clone(), digest: *digest, size, evidence: evidence.clone() };
+            let applied = match self.inner.metadata.propose(actor, command).await {
+                Ok(applied) => applied,
+                Err(ProposeError::Unknown(why)) => return Err(UploadError::OutcomeUnknown(why)),
+                Err(error) => return Err(UploadError::Unavailable(error.to_string())),
+            };
+            match &applied.outcome {
+                Outcome::Done => return Ok(applied),
+                Outcome::Refused(Refusal::StaleEvidence { needed: more }) => {
+                    debug!(%digest, ?evidence, needed = more, "evidence went stale and is gathered again");
+                    needed = *more as usize;
+                }
+                Outcome::Refused(refusal) => {
+                    warn!(%digest, %repo, %refusal, "the state refuses a blob that was held");
+                    return Err(UploadError::Unavailable(refusal.to_string()));
+                }
+            }
+        }
+        Err(UploadError::Unavailable(format!("the holders' word went stale {ATTEMPTS} times")))
+    }
+
+    /// The commit of an upload that is gone, if the blob is in `repo`: the client repeats a
+    /// request whose reply it did not see.
+    pub(super) async fn linked(
+        &self,
+        repo: &RepoName,
+        digest: &Digest,
+    ) -> Result<Option<Applied>, UploadError> {
+        let unavailable = |error: &dyn std::fmt::Display| UploadError::Unavailable(error.to_string());
+        let view = self.inner.metadata.read(READ_WAIT).await.map_err(|error| unavailable(&error))?;
+        let link = view.link(repo, digest).map_err(|error| unavailable(&error))?;
+        let blob = view.blob(digest).map_err(|error| unavailable(&error))?;
+        let index = view.applied().map_err(|error| unavailable(&error))?;
+        let there = link.is_some() && blob.is_some_and(|blob| !blob.lost);
+        Ok(there.then_some(Applied { index, outcome: Outcome::Done }))
+    }
+
+    fn members(&self) -> Result<Vec<Member>, UploadError> {
+        self.inner.metadata.local().members().map_err(|error| UploadError::Unavailable(error.to_string()))
+    }
+
+    /// Fresh evidence of every member that holds the blob and answers.
+    async fn ask_all(&self, digest: &Digest) -> Result<Vec<Evidence>, UploadError> {
+        let members = self.members()?;
+        let asked = members.iter().map(|member| async {
+            if member.id == self.inner.me {
+                let held = self.inner.store.confirm(digest).await.ok().flatten();
+                return held.map(|held| held.evidence(self.inner.me));
+            }
+            let answer = self.inner.peers.confirm(member.id, std::slice::from_ref(digest)).await;
+            answer.ok()?.into_iter().flatten().next()
+        });
+        Ok(join_all(asked).await.into_iter().flatten().collect())
+    }
+
+    /// Has more members hold the blob until `needed` of them, and no fewer than the write quorum,
+    /// vouch for it; owners first. What is left in `evidence` is of members whose word counts.
+    async fn gather(
+        &self,
+        digest: &Digest,
+        evidence: &mut Vec<Evidence>,
+        needed: usize,
+    ) -> Result<(), UploadError> {
+        let members = self.members()?;
+        let view = self.inner.metadata.local();
+        let unavailable = |error: trow_raft::StateError| UploadError::Unavailable(error.to_string());
+        let needed = needed.max(view.write_quorum().map_err(unavailable)?);
+        let partition = view.partition(digest.partition()).map_err(unavailable)?;
+        drop(view);
+        let owners: Vec<NodeId> = partition.owners.iter().map(|owner| owner.node).collect();
+        let counts: BTreeSet<NodeId> = members.iter().filter(|m| m.state.counts()).map(|m| m.id).collect();
+        let holders: Vec<NodeId> = evidence.iter().map(|evidence| evidence.node).collect();
+        evidence.retain(|evidence| counts.contains(&evidence.node));
+        let mut asked = holders.clone();
+        let silence = |node| {
+            if node == self.inner.me { Some(Default::default()) } else { self.inner.peers.silence(node) }
+        };
+        while evidence.len() < needed {
+            let next =
+                candidates::to_hold(&asked, &owners, &members, &silence, rand::random()).into_iter().next();
+            let Some(next) = next else {
+                let have = evidence.len();
+                let why = format!("{have} of the {needed} members that must hold the blob can be reached");
+                return Err(UploadError::Unavailable(why));
+            };
+            asked.push(next);
+            match self.hold_at(next, digest, &holders).await {
+                Ok(finished) => evidence.extend(finished.evidence.into_iter().filter(|e| e.node == next)),
+                Err(error) => debug!(node = %next, %digest, %error, "a member does not hold a blob for us"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn hold_at(
+        &self,
+        node: NodeId,
+        digest: &Digest,
+        sources: &[NodeId],
+    ) -> Result<Finished, PeerError> {
+        if node == self.inner.me {
+            return Ok(self.hold_here(digest, sources).await?);
+        }
+        self.inner.peers.hold(node, digest, sources).await
+    }
+
+    /// Vouches for the blob, fetching it from one of `sources` if it is not here.
+    pub(crate) async fn hold_here(&self, digest: &Digest, sources: &[NodeId]) -> Result<Finished, Fault> {
+        let (me, store) = (self.inner.me, &self.inner.store);
+        if let Some(held) = store.confirm(digest).await.map_err(store_fault)? {
+            return Ok(Finished { size: held.size, evidence: vec![held.evidence(me)] });
+        }
+        let mut last = Fault::Unknown;
+        for source in sources.iter().filter(|source| **source != me) {
+            match self.fetch_and_hold(*source, digest).await {
+                Ok(finished) => return Ok(finished),
+                Err(fault) => {
+                    debug!(%source, %digest, %fault, "a copy did not come over");
+                    last = fault;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn fetch_and_hold(&self, source: NodeId, digest: &Digest) -> Result<Finished, Fault> {
+        let fetched = self.inner.peers.fetch(source, digest, None).await.map_err(peer_fault)?;
+        let mut staged = self.inner.store.stage(Some(digest.algorithm())).await.map_err(store_fault)?;
+        let mut body = fetched.body;
+        while let Some(bytes) = body.try_next().await.map_err(Fault::unavailable)? {
+            staged.write(bytes).await.map_err(store_fault)?;
+        }
+        let held = staged.hold(digest).await.map_err(hold_fault)?;
+        Ok(Finished { size: held.size, evidence: vec![held.evidence(self.inner.me)] })
+    }
+}

@@ -1,0 +1,93 @@
+//! Which node an upload's request belongs to.
+//!
+//! Always holds: the ticket's home is asked first, and its mirrors only when it does not answer or
+//! has lost the session (it restarted); a mirror that is asked then takes the session over.
+
+use tracing::{debug, info};
+use trow_raft::{Algorithm, NodeId, RepoName};
+
+use super::Replicated;
+use super::candidates;
+use super::token::Ticket;
+use super::uploads::peer_fault;
+use crate::peer_blobs::wire::{Claimed, Fault, UploadQuery};
+use crate::peer_blobs::{PeerError, Upload};
+
+/// Where a session is.
+pub(super) struct Place {
+    /// Its home now.
+    pub home: NodeId,
+    /// What the home says of it.
+    pub claimed: Claimed,
+}
+
+impl Replicated {
+    /// Begins a session here, or at another member when this node's word does not count as
+    /// evidence yet.
+    pub(super) async fn begin(&self, repo: &RepoName, hint: Option<Algorithm>) -> Result<Claimed, Fault> {
+        let members = self.inner.metadata.local().members().map_err(Fault::unavailable)?;
+        let me = self.inner.me;
+        if members.iter().any(|member| member.id == me && member.state.counts()) {
+            return self.inner.uploads.begin(repo, hint).await;
+        }
+        let query = UploadQuery { hint: hint.map(Into::into), ..UploadQuery::default() };
+        let silence = |node| self.inner.peers.silence(node);
+        let mut last = Fault::unavailable("this node is no full member yet and reaches none that is");
+        for home in candidates::to_hold(&[me], &[], &members, &silence, rand::random()) {
+            match self.inner.peers.begin(home, repo, &query).await {
+                Ok(claimed) => return Ok(claimed),
+                Err(error) => {
+                    debug!(%home, %error, "a member did not begin an upload");
+                    last = peer_fault(error);
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// The session's home, which a mirror becomes if need be. `closing`: for its last request.
+    pub(super) async fn find(&self, repo: &RepoName, ticket: &Ticket, closing: bool) -> Result<Place, Fault> {
+        let home = ticket.home;
+        let mut unreachable = None;
+        match self.claim(repo, ticket, home, false, closing).await {
+            Ok(claimed) => return Ok(Place { home, claimed }),
+            Err(PeerError::Fault(Fault::Unknown)) => {}
+            Err(PeerError::Fault(fault)) if !matches!(fault, Fault::Unavailable { .. }) => return Err(fault),
+            Err(error) => unreachable = Some(peer_fault(error)),
+        }
+        for mirror in &ticket.mirrors {
+            match self.claim(repo, ticket, *mirror, true, closing).await {
+                Ok(claimed) => {
+                    info!(upload = %ticket.id, from = %home, to = %mirror, "an upload has another home");
+                    return Ok(Place { home: *mirror, claimed });
+                }
+                Err(PeerError::Fault(Fault::Unknown)) => {}
+                Err(PeerError::Fault(fault)) if !matches!(fault, Fault::Unavailable { .. }) => {
+                    return Err(fault);
+                }
+                Err(error) => unreachable = Some(peer_fault(error)),
+            }
+        }
+        Err(unreachable.unwrap_or(Fault::Unknown))
+    }
+
+    async fn claim(
+        &self,
+        repo: &RepoName,
+        ticket: &Ticket,
+        node: NodeId,
+        takeover: bool,
+        closing: bool,
+    ) -> Result<Claimed, PeerError> {
+        let uploads = &self.inner.uploads;
+        if node == self.inner.me {
+            return Ok(match takeover {
+                true => uploads.take_over(repo, ticket, closing).await?,
+                false => uploads.claim(repo, ticket, closing)?,
+            });
+        }
+        let text = uploads.seal().seal(repo, ticket);
+        let query = UploadQuery { takeover, closing, ..UploadQuery::default() };
+        self.inner.peers.claim(node, Upload { repo, ticket: &text }, &query).await
+    }
+}

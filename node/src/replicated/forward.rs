@@ -1,0 +1,222 @@
+//! A client's request of an upload, carried out at the upload's home wherever that is.
+//!
+//! Always holds: a body is sent once. When the home is lost while it has the request, the outcome
+//! is found out from the mirror that takes over; where the mirror lacks some of the body the
+//! client is told to try again, never that its content was wrong.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use trow_api::blobs::{ByteStream, UploadError};
+use trow_raft::{Digest, RepoName};
+
+use super::find::Place;
+use super::token::Ticket;
+use super::uploads::peer_fault;
+use super::{Replicated, upload_error};
+use crate::peer_blobs::wire::{Claimed, Fault, Finished, UploadQuery};
+use crate::peer_blobs::{PeerError, Upload, body_of};
+
+impl Replicated {
+    /// Appends at the home.
+    pub(super) async fn forward_append(
+        &self,
+        repo: &RepoName,
+        ticket: &Ticket,
+        at: Option<u64>,
+        body: ByteStream,
+    ) -> Result<Claimed, UploadError> {
+        let place = self.find(repo, ticket, false).await.map_err(upload_error)?;
+        if place.claimed.closed {
+            return Err(UploadError::Unknown);
+        }
+        // Without an offset a chunk begins where the client was last told that the upload ends.
+        let begin = at.unwrap_or(ticket.length);
+        if begin != place.claimed.length {
+            return Err(UploadError::OutOfOrder { have: place.claimed.length });
+        }
+        let current = self.opened(repo, &place)?;
+        if place.home == self.inner.me {
+            let done = self.inner.uploads.append(repo, &current, Some(begin), body).await;
+            return done.map_err(upload_error);
+        }
+        let (body, seen) = watch(body);
+        let query = UploadQuery { at: Some(begin), ..UploadQuery::default() };
+        let upload = Upload { repo, ticket: &place.claimed.ticket };
+        match self.inner.peers.append(place.home, upload, &query, body_of(body)).await {
+            Ok(claimed) => Ok(claimed),
+            Err(error) => {
+                let place = self.after_loss(repo, &current, begin, &seen, error, false).await?;
+                Ok(place.claimed)
+            }
+        }
+    }
+
+    /// Brings the rest to the home and has it held.
+    pub(super) async fn forward_finish(
+        &self,
+        repo: &RepoName,
+        ticket: &Ticket,
+        digest: &Digest,
+        at: Option<u64>,
+        body: ByteStream,
+    ) -> Result<Finished, UploadError> {
+        let place = self.find(repo, ticket, true).await.map_err(upload_error)?;
+        let begin = at.unwrap_or(ticket.length);
+        // Behind the end only in a repetition of what the client was told before.
+        let in_order = begin == place.claimed.length || begin == ticket.length;
+        if !place.claimed.closed && (!in_order || begin > place.claimed.length) {
+            return Err(UploadError::OutOfOrder { have: place.claimed.length });
+        }
+        let (body, seen) = watch(body);
+        let first = self.finish_at(repo, &place, digest, begin, Box::pin(body)).await;
+        let lost = match first {
+            Ok(finished) => return Ok(finished),
+            Err(error) => error,
+        };
+        let current = self.opened(repo, &place)?;
+        let place = self.after_loss(repo, &current, begin, &seen, lost, true).await?;
+        let end = place.claimed.length;
+        let nothing = Box::pin(futures::stream::empty());
+        let again = self.finish_at(repo, &place, digest, end, nothing).await;
+        again.map_err(|error| upload_error(peer_fault(error)))
+    }
+
+    async fn finish_at(
+        &self,
+        repo: &RepoName,
+        place: &Place,
+        digest: &Digest,
+        begin: u64,
+        body: ByteStream,
+    ) -> Result<Finished, PeerError> {
+        if place.home == self.inner.me {
+            let garbled = |_| Fault::unavailable("a ticket of this node's own is not valid");
+            let current = self
+                .inner
+                .uploads
+                .seal()
+                .open(repo, &place.claimed.ticket, super::uploads::now())
+                .map_err(garbled)?;
+            return Ok(self.inner.uploads.finish(repo, &current, digest, Some(begin), body).await?);
+        }
+        let query = UploadQuery { at: Some(begin), digest: Some(*digest), ..UploadQuery::default() };
+        let upload = Upload { repo, ticket: &place.claimed.ticket };
+        self.inner.peers.finish(place.home, upload, &query, body_of(body)).await
+    }
+
+    /// Asks the home how far everybody is.
+    pub(super) async fn forward_progress(&self, repo: &RepoName, ticket: &Ticket) -> Result<Claimed, Fault> {
+        let place = self.find(repo, ticket, false).await?;
+        if place.claimed.closed {
+            return Err(Fault::Unknown);
+        }
+        if place.home == self.inner.me {
+            let current = self.opened(repo, &place).map_err(Fault::unavailable)?;
+            return self.inner.uploads.progress(repo, &current).await;
+        }
+        let upload = Upload { repo, ticket: &place.claimed.ticket };
+        self.inner.peers.progress(place.home, upload).await.map_err(peer_fault)
+    }
+
+    /// Ends the session at its home.
+    pub(super) async fn forward_cancel(&self, repo: &RepoName, ticket: &Ticket) -> Result<(), Fault> {
+        let place = self.find(repo, ticket, false).await?;
+        if place.claimed.closed {
+            return Err(Fault::Unknown);
+        }
+        if place.home == self.inner.me {
+            let current = self.opened(repo, &place).map_err(Fault::unavailable)?;
+            return self.inner.uploads.cancel(repo, &current).await;
+        }
+        let upload = Upload { repo, ticket: &place.claimed.ticket };
+        self.inner.peers.cancel(place.home, upload).await.map_err(peer_fault)
+    }
+
+    fn opened(&self, repo: &RepoName, place: &Place) -> Result<Ticket, UploadError> {
+        let opened = self.inner.uploads.seal().open(repo, &place.claimed.ticket, super::uploads::now());
+        opened.map_err(|_| UploadError::Unavailable("a peer gave out a ticket that is not valid here".into()))
+    }
+
+    /// After the home failed a request with `error`: if it was lost with the whole body already
+    /// sent, the home that takes over, provided that it has all of the body.
+    async fn after_loss(
+        &self,
+        repo: &RepoName,
+        ticket: &Ticket,
+        begin: u64,
+        seen: &Seen,
+        error: PeerError,
+        closing: bool,
+    ) -> Result<Place, UploadError> {
+        if let Some(broke) = seen.broke() {
+            return Err(UploadError::ClientGone(broke));
+        }
+        let PeerError::Unreachable { .. } = &error else {
+            return Err(upload_error(peer_fault(error)));
+        };
+        if !seen.ended.load(Ordering::Acquire) {
+            return Err(UploadError::Unavailable(error.to_string()));
+        }
+        let end = begin + seen.count.load(Ordering::Acquire);
+        let place = self.find(repo, ticket, closing).await.map_err(upload_error)?;
+        if place.claimed.length >= end || (closing && place.claimed.closed) {
+            Ok(place)
+        } else {
+            let have = place.claimed.length;
+            Err(UploadError::Unavailable(format!(
+                "the upload moved in mid-body and has {have} bytes of {end}"
+            )))
+        }
+    }
+}
+
+/// What went through a body.
+#[derive(Default)]
+struct Seen {
+    count: AtomicU64,
+    ended: AtomicBool,
+    broke: Mutex<Option<io::Error>>,
+}
+
+impl Seen {
+    fn broke(&self) -> Option<io::Error> {
+        self.broke.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Passes a body on and notes what went through it.
+fn watch(body: ByteStream) -> (Watched, Arc<Seen>) {
+    let seen = Arc::new(Seen::default());
+    (Watched { body, seen: seen.clone() }, seen)
+}
+
+struct Watched {
+    body: ByteStream,
+    seen: Arc<Seen>,
+}
+
+impl Stream for Watched {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = self.body.poll_next_unpin(cx);
+        match &next {
+            Poll::Ready(Some(Ok(bytes))) => {
+                self.seen.count.fetch_add(bytes.len() as u64, Ordering::AcqRel);
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let copy = io::Error::new(error.kind(), error.to_string());
+                *self.seen.broke.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
+            }
+            Poll::Ready(None) => self.seen.ended.store(true, Ordering::Release),
+            Poll::Pending => {}
+        }
+        next
+    }
+}

@@ -1,0 +1,207 @@
+//! A blob's bytes from wherever they are, as one unbroken body.
+//!
+//! Always holds: bytes leave in order and none twice, whichever sources they come from; a source
+//! that dies, stalls or finds its copy damaged is followed by the next at the byte reached; a
+//! relayed whole blob is hashed on its way and its last piece withheld until the digest matches
+//! (ranges rest on the chunk checksums of the node that serves them). What does not match ends in
+//! an error, never cleanly. Never does: keep a copy.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use sha2::Digest as _;
+use tracing::{debug, warn};
+use trow_api::blobs::{ByteStream, ReadBlobError};
+use trow_raft::{Algorithm, Digest, Metadata, NodeId, StateError};
+
+use super::candidates;
+use crate::peer_blobs::PeerBlobs;
+use crate::store::{ReadError, Store};
+
+/// Every node is asked this often before the bytes are given up: a copy may be on its way from
+/// one that was asked too early to one that was asked too late.
+const ROUNDS: u32 = 4;
+/// The wait before each further round, times its number.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Opens `range` of the blob of `size` bytes.
+///
+/// # Errors
+/// [`ReadBlobError::NotHere`] when no node gives its first byte.
+pub(super) async fn open(
+    store: &Store,
+    metadata: &Metadata,
+    peers: &PeerBlobs,
+    digest: &Digest,
+    size: u64,
+    range: Range<u64>,
+) -> Result<ByteStream, ReadBlobError> {
+    let mut reader = Reader {
+        store: store.clone(),
+        metadata: metadata.clone(),
+        peers: peers.clone(),
+        digest: *digest,
+        size,
+        at: range.start,
+        end: range.end.min(size),
+        source: None,
+        queue: VecDeque::new(),
+        round: 0,
+        hash: (range.start == 0 && range.end >= size).then(|| Hasher::new(digest.algorithm())),
+    };
+    // The first byte is fetched before anything is promised: until then another node can be tried
+    // by the client as well.
+    let first = match reader.next().await {
+        Ok(first) => first,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ReadBlobError::NotHere),
+        Err(error) => return Err(ReadBlobError::Failed(error)),
+    };
+    let rest = stream::try_unfold(reader, |mut reader| async move {
+        Ok(reader.next().await?.map(|bytes| (bytes, reader)))
+    });
+    Ok(Box::pin(stream::iter(first.map(Ok)).chain(rest)))
+}
+
+struct Reader {
+    store: Store,
+    metadata: Metadata,
+    peers: PeerBlobs,
+    digest: Digest,
+    size: u64,
+    at: u64,
+    end: u64,
+    source: Option<(NodeId, ByteStream)>,
+    queue: VecDeque<NodeId>,
+    round: u32,
+    /// Of all bytes so far, while all of them were relayed and the whole blob was asked for.
+    hash: Option<Hasher>,
+}
+
+impl Reader {
+    /// The next bytes, `None` after the last.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        // An empty blob is known by its digest alone, and no source is asked for nothing.
+        while self.at < self.end {
+            let (node, mut body) = match self.source.take() {
+                Some(source) => source,
+                None => self.connect().await?,
+            };
+            match body.next().await {
+                Some(Ok(bytes)) if bytes.len() as u64 <= self.end - self.at => {
+                    if bytes.is_empty() {
+                        self.source = Some((node, body));
+                        continue;
+                    }
+                    self.at += bytes.len() as u64;
+                    self.check(node, &bytes)?;
+                    self.source = Some((node, body));
+                    // A source that gave bytes earns the others another round.
+                    self.round = 0;
+                    return Ok(Some(bytes));
+                }
+                Some(Ok(_)) => warn!(%node, digest = %self.digest, "a source sent more than was asked for"),
+                Some(Err(error)) => {
+                    warn!(%node, digest = %self.digest, at = self.at, %error, "a source failed in mid-body");
+                }
+                None => warn!(%node, digest = %self.digest, at = self.at, "a source ended too early"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Hashes relayed bytes; refuses the last of them when the whole is not what it should be.
+    fn check(&mut self, node: NodeId, bytes: &Bytes) -> io::Result<()> {
+        if node == self.metadata.id() {
+            // Its chunks were checked as they were read. What may follow from a peer rests on the
+            // peer's checks likewise: hashing every local read for that case costs too much.
+            self.hash = None;
+        }
+        let Some(hash) = &mut self.hash else { return Ok(()) };
+        hash.update(bytes);
+        if self.at < self.end {
+            return Ok(());
+        }
+        let computed = self.hash.take().map(Hasher::finish);
+        if computed.is_some_and(|computed| computed == self.digest.as_bytes()) {
+            return Ok(());
+        }
+        tracing::error!(digest = %self.digest, last_source = %node, "peers sent bytes that do not have the digest");
+        Err(io::Error::new(io::ErrorKind::InvalidData, "relayed bytes do not have the digest"))
+    }
+
+    /// The next source that begins to answer at the byte reached.
+    async fn connect(&mut self) -> io::Result<(NodeId, ByteStream)> {
+        loop {
+            while let Some(node) = self.queue.pop_front() {
+                let wanted = self.at..self.end;
+                if node == self.metadata.id() {
+                    match self.store.open_blob(&self.digest, Some(wanted)).await {
+                        Ok(body) => {
+                            return Ok((node, Box::pin(body.map(|item| item.map_err(io::Error::other)))));
+                        }
+                        Err(ReadError::NotHere) => {}
+                        Err(error) => warn!(digest = %self.digest, %error, "the local copy cannot be read"),
+                    }
+                    continue;
+                }
+                match self.peers.fetch(node, &self.digest, Some(wanted)).await {
+                    Ok(fetched) if fetched.size == self.size => return Ok((node, fetched.body)),
+                    Ok(fetched) => {
+                        warn!(%node, digest = %self.digest, size = fetched.size, "a source has another size");
+                    }
+                    Err(error) => debug!(%node, digest = %self.digest, %error, "not a source"),
+                }
+            }
+            if self.round == ROUNDS {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "no node gives the blob's bytes"));
+            }
+            tokio::time::sleep(PAUSE * self.round).await;
+            self.round += 1;
+            self.queue = self.sources().map_err(io::Error::other)?.into();
+        }
+    }
+
+    /// This node, then its peers in the order to ask them.
+    fn sources(&self) -> Result<Vec<NodeId>, StateError> {
+        let view = self.metadata.local();
+        let me = self.metadata.id();
+        let away = view.blob(&self.digest)?.map(|blob| blob.away).unwrap_or_default();
+        let partition = view.partition(self.digest.partition())?;
+        let silence = |node| self.peers.silence(node);
+        let peers = candidates::to_read(me, &partition, &away, &view.members()?, &silence);
+        Ok(std::iter::once(me).chain(peers).collect())
+    }
+}
+
+/// A running hash of either algorithm.
+enum Hasher {
+    Sha256(Box<sha2::Sha256>),
+    Sha512(Box<sha2::Sha512>),
+}
+
+impl Hasher {
+    fn new(algorithm: Algorithm) -> Hasher {
+        match algorithm {
+            Algorithm::Sha256 => Hasher::Sha256(Box::default()),
+            Algorithm::Sha512 => Hasher::Sha512(Box::default()),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Hasher::Sha256(hash) => hash.update(bytes),
+            Hasher::Sha512(hash) => hash.update(bytes),
+        }
+    }
+
+    fn finish(self) -> Vec<u8> {
+        match self {
+            Hasher::Sha256(hash) => hash.finalize().to_vec(),
+            Hasher::Sha512(hash) => hash.finalize().to_vec(),
+        }
+    }
+}

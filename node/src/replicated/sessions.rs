@@ -1,0 +1,347 @@
+//! The upload sessions that this node is home or mirror of: their table, limits and expiry.
+//!
+//! Always holds: at most `max_sessions` sessions are open and at most `max_bytes` bytes staged
+//! here, other nodes' mirrored uploads included; a session ends at its expiry and frees its file.
+//! A closed session is remembered by its digest and size alone, for the repeated last request.
+//! Never does: network, or deciding who is home.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedMutexGuard, watch};
+use trow_raft::{Algorithm, Digest, NodeId, RepoName};
+
+use super::token::UploadId;
+use crate::peer_blobs::wire::Fault;
+use crate::store::Staged;
+
+/// Closed sessions remembered; the oldest goes first. A repeated last request of a forgotten one
+/// is answered from the state.
+const CLOSED_MAX: usize = 10_000;
+/// A request waits this long for another one of the session, then breaks into its body.
+const POLITE: Duration = Duration::from_secs(2);
+/// The longest wait after that: the other one may be flushing a big blob to a slow disk.
+const PATIENT: Duration = Duration::from_secs(120);
+
+/// How much may be staged here.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Life of a session since its last acknowledgement.
+    pub expiry: Duration,
+    /// Most open sessions.
+    pub max_sessions: usize,
+    /// Most staged bytes.
+    pub max_bytes: u64,
+}
+
+/// One session as this node has it.
+pub struct Session {
+    /// Which.
+    pub id: UploadId,
+    /// The repository that it is for.
+    pub repo: RepoName,
+    /// What the digest will be computed with, when the client said so.
+    pub hint: Option<Algorithm>,
+    state: Arc<tokio::sync::Mutex<State>>,
+    /// What claims are answered from without waiting for a body in progress.
+    glance: Mutex<Glance>,
+    /// Counts requests that break into the body in progress.
+    breaks: watch::Sender<u64>,
+    /// Seconds since 1970.
+    expiry: AtomicU64,
+}
+
+/// The session's place in the cluster; changes only under its lock.
+#[derive(Clone, Debug)]
+pub struct Glance {
+    /// Rises with each takeover.
+    pub term: u64,
+    /// Who takes the client's bytes.
+    pub home: NodeId,
+    /// Who must have each byte before it is acknowledged; empty on a mirror.
+    pub mirrors: Vec<NodeId>,
+    /// Bytes here.
+    pub length: u64,
+    /// The bytes are held; nothing can be appended.
+    pub closed: bool,
+}
+
+/// What the session's lock guards.
+pub struct State {
+    /// The bytes.
+    pub content: Content,
+    /// What each mirror said that it has, when it was last heard after a body; at the home only.
+    pub acked: BTreeMap<NodeId, u64>,
+}
+
+/// The bytes of a session.
+pub enum Content {
+    /// Still arriving.
+    Open {
+        /// The file.
+        staged: Box<Staged>,
+        /// Its share of the node's limits.
+        share: Share,
+    },
+    /// Verified and held under its digest.
+    Held {
+        /// The digest that it was closed with.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The bytes are gone: cancelled, failed, or not what their digest said.
+    Gone,
+}
+
+/// A session's share of the limits, given back when dropped.
+pub struct Share {
+    usage: Arc<Usage>,
+    bytes: u64,
+}
+
+#[derive(Default)]
+struct Usage {
+    sessions: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// The table.
+pub struct Sessions {
+    limits: Limits,
+    usage: Arc<Usage>,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    sessions: HashMap<UploadId, Arc<Session>>,
+    closed: VecDeque<UploadId>,
+}
+
+impl Sessions {
+    /// An empty table.
+    pub fn new(limits: Limits) -> Sessions {
+        Sessions { limits, usage: Arc::default(), table: Mutex::default() }
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Room for one more session.
+    ///
+    /// # Errors
+    /// [`Fault::TooMany`].
+    pub fn admit(&self) -> Result<Share, Fault> {
+        let share = Share { usage: self.usage.clone(), bytes: 0 };
+        let before = self.usage.sessions.fetch_add(1, Ordering::Relaxed);
+        // Made first, so that its drop takes the count back on refusal.
+        if before >= self.limits.max_sessions as u64 || self.is_full(1) {
+            return Err(Fault::TooMany);
+        }
+        Ok(share)
+    }
+
+    /// Counts `bytes` more toward `share`.
+    ///
+    /// # Errors
+    /// [`Fault::TooMany`] when the node's staged bytes would exceed the limit.
+    pub fn charge(&self, share: &mut Share, bytes: u64) -> Result<(), Fault> {
+        if self.is_full(bytes) {
+            return Err(Fault::TooMany);
+        }
+        share.usage.bytes.fetch_add(bytes, Ordering::Relaxed);
+        share.bytes += bytes;
+        Ok(())
+    }
+
+    fn is_full(&self, more: u64) -> bool {
+        self.usage.bytes.load(Ordering::Relaxed).saturating_add(more) > self.limits.max_bytes
+    }
+
+    /// Enters a session, replacing one of the same id.
+    pub fn insert(&self, session: Arc<Session>) {
+        lock(&self.table).sessions.insert(session.id, session);
+    }
+
+    /// The session `id` of `repo`, if it is here.
+    ///
+    /// # Errors
+    /// [`Fault::Unknown`].
+    pub fn get(&self, id: UploadId, repo: &RepoName) -> Result<Arc<Session>, Fault> {
+        let found = lock(&self.table).sessions.get(&id).cloned();
+        found.filter(|session| session.repo == *repo).ok_or(Fault::Unknown)
+    }
+
+    /// Forgets a session.
+    pub fn remove(&self, id: UploadId) {
+        lock(&self.table).sessions.remove(&id);
+    }
+
+    /// Notes that a session was closed, so that the memory of closed ones stays bounded.
+    pub fn closed(&self, id: UploadId) {
+        let mut table = lock(&self.table);
+        table.closed.push_back(id);
+        while table.closed.len() > CLOSED_MAX {
+            let oldest = table.closed.pop_front();
+            if let Some(oldest) = oldest {
+                table.sessions.remove(&oldest);
+            }
+        }
+    }
+
+    /// Drops what expired before `now` (seconds since 1970); says how many.
+    pub fn expire(&self, now: u64) -> usize {
+        let mut table = lock(&self.table);
+        let before = table.sessions.len();
+        table.sessions.retain(|_, session| now < session.expiry.load(Ordering::Relaxed));
+        let Table { sessions, closed } = &mut *table;
+        closed.retain(|id| sessions.contains_key(id));
+        before - sessions.len()
+    }
+}
+
+impl Session {
+    /// A session that expires at `expiry`, in seconds since 1970.
+    pub fn new(
+        (id, repo, hint): (UploadId, RepoName, Option<Algorithm>),
+        glance: Glance,
+        content: Content,
+        expiry: u64,
+    ) -> Arc<Session> {
+        Arc::new(Session {
+            id,
+            repo,
+            hint,
+            state: Arc::new(tokio::sync::Mutex::new(State { content, acked: BTreeMap::new() })),
+            glance: Mutex::new(glance),
+            breaks: watch::Sender::new(0),
+            expiry: AtomicU64::new(expiry),
+        })
+    }
+
+    /// The session for one request alone. One that has a body in progress is waited for shortly
+    /// and then broken into: its sender may be a node or client that is gone without a word.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] when the other request does not end.
+    pub async fn lock(&self) -> Result<OwnedMutexGuard<State>, Fault> {
+        match tokio::time::timeout(POLITE, self.state.clone().lock_owned()).await {
+            Ok(state) => Ok(state),
+            Err(_) => self.seize().await,
+        }
+    }
+
+    /// As [`Session::lock`], breaking into a body in progress at once.
+    ///
+    /// # Errors
+    /// As [`Session::lock`].
+    pub async fn seize(&self) -> Result<OwnedMutexGuard<State>, Fault> {
+        self.breaks.send_modify(|count| *count += 1);
+        let wait = tokio::time::timeout(PATIENT, self.state.clone().lock_owned());
+        wait.await.map_err(|_| Fault::unavailable("another request of the upload does not end"))
+    }
+
+    /// Resolves when [`Session::seize`] is called; to be taken before a body is begun.
+    pub fn breaks(&self) -> watch::Receiver<u64> {
+        self.breaks.subscribe()
+    }
+
+    /// A copy of the session's place.
+    pub fn glance(&self) -> Glance {
+        lock(&self.glance).clone()
+    }
+
+    /// Changes the session's place; the caller has its lock.
+    pub fn update<T>(&self, change: impl FnOnce(&mut Glance) -> T) -> T {
+        change(&mut lock(&self.glance))
+    }
+
+    /// Puts the expiry off to `expiry`, in seconds since 1970.
+    pub fn prolong(&self, expiry: u64) {
+        self.expiry.fetch_max(expiry, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.usage.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.usage.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A panic elsewhere ends the process, so that a poisoned lock is never one of broken data.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { expiry: Duration::from_secs(10), max_sessions: 2, max_bytes: 100 };
+
+    fn session(id: u128, expiry: u64) -> Arc<Session> {
+        let glance = Glance { term: 1, home: NodeId(1), mirrors: vec![], length: 0, closed: false };
+        Session::new((UploadId(id), "a".parse().unwrap(), None), glance, Content::Gone, expiry)
+    }
+
+    #[test]
+    fn sessions_and_bytes_are_limited_and_given_back() {
+        let sessions = Sessions::new(LIMITS);
+        let mut first = sessions.admit().unwrap();
+        let second = sessions.admit().unwrap();
+        assert_eq!(sessions.admit().err(), Some(Fault::TooMany));
+        drop(second);
+        let mut second = sessions.admit().unwrap();
+        sessions.charge(&mut first, 60).unwrap();
+        assert_eq!(sessions.charge(&mut second, 41), Err(Fault::TooMany));
+        sessions.charge(&mut second, 40).unwrap();
+        drop(second);
+        sessions.charge(&mut first, 40).unwrap();
+        assert_eq!(sessions.admit().err(), Some(Fault::TooMany), "no byte is left for it");
+        drop(first);
+        assert!(sessions.admit().is_ok());
+    }
+
+    #[test]
+    fn a_session_belongs_to_its_repository_and_ends_at_its_expiry() {
+        let sessions = Sessions::new(LIMITS);
+        sessions.insert(session(1, 100));
+        sessions.insert(session(2, 200));
+        assert!(sessions.get(UploadId(1), &"a".parse().unwrap()).is_ok());
+        assert_eq!(sessions.get(UploadId(1), &"b".parse().unwrap()).err(), Some(Fault::Unknown));
+        assert_eq!(sessions.expire(100), 1);
+        assert_eq!(sessions.get(UploadId(1), &"a".parse().unwrap()).err(), Some(Fault::Unknown));
+        sessions.get(UploadId(2), &"a".parse().unwrap()).unwrap().prolong(300);
+        assert_eq!(sessions.expire(299), 0);
+    }
+
+    #[test]
+    fn the_memory_of_closed_sessions_is_bounded() {
+        let sessions = Sessions::new(LIMITS);
+        for id in 0..CLOSED_MAX as u128 + 5 {
+            sessions.insert(session(id, 100));
+            sessions.closed(UploadId(id));
+        }
+        assert!(sessions.get(UploadId(4), &"a".parse().unwrap()).is_err());
+        assert!(sessions.get(UploadId(5), &"a".parse().unwrap()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_second_request_breaks_into_a_body_that_does_not_end() {
+        let session = session(1, 100);
+        let first = session.lock().await.unwrap();
+        let mut breaks = session.breaks();
+        let held = tokio::spawn(async move {
+            breaks.changed().await.unwrap();
+            drop(first);
+        });
+        session.lock().await.unwrap();
+        held.await.unwrap();
+    }
+}

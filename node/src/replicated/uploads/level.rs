@@ -1,0 +1,116 @@
+//! Keeping an upload's mirrors at the length of its home.
+//!
+//! Always holds: after [`Uploads::level`] the session has as many mirrors as the write quorum
+//! asks for beside the home, and each has written exactly what the home has.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tracing::info;
+use trow_raft::NodeId;
+
+use super::super::candidates;
+use super::super::sessions::{Content, Session, State};
+use super::pour::Feed;
+use super::{Uploads, peer_fault, store_fault};
+use crate::peer_blobs::Upload;
+use crate::peer_blobs::wire::{Fault, UploadQuery};
+use crate::store::{CHUNK, Staged};
+
+impl Uploads {
+    /// Brings every mirror level, replacing those that do not answer.
+    ///
+    /// # Errors
+    /// [`Fault::Stale`] when one has another home by now; [`Fault::Unavailable`] when too few
+    /// members can be reached. What is here stays in both cases.
+    pub(super) async fn level(&self, session: &Session, state: &mut State) -> Result<(), Fault> {
+        let State { content, acked } = state;
+        let Content::Open { staged, .. } = content else { return Err(Fault::Unknown) };
+        let (quorum, members) = self.inner.holders()?;
+        let wanted = quorum.saturating_sub(1);
+        let length = staged.len();
+        let mut level = Vec::new();
+        let mut asked = vec![self.inner.me];
+        let known = session.glance().mirrors;
+        for mirror in &known {
+            asked.push(*mirror);
+            if acked.get(mirror) == Some(&length) || self.bring(session, staged, *mirror).await? {
+                level.push(*mirror);
+            }
+        }
+        if level.len() < wanted {
+            let silence = |node| self.inner.peers.silence(node);
+            let lot = session.id.0 as u64;
+            while level.len() < wanted {
+                let mut taken = asked.clone();
+                taken.sort_unstable();
+                let next = candidates::to_hold(&taken, &[], &members, &silence, lot).into_iter().next();
+                let Some(next) = next else {
+                    return Err(Fault::unavailable(format_args!(
+                        "only {} of {} members that must take an upload's bytes can be reached",
+                        level.len() + 1,
+                        wanted + 1,
+                    )));
+                };
+                asked.push(next);
+                if self.bring(session, staged, next).await? {
+                    level.push(next);
+                }
+            }
+        }
+        if level != known {
+            session.update(|glance| glance.mirrors.clone_from(&level));
+            if !known.is_empty() {
+                info!(upload = %session.id, ?known, now = ?level, bytes = length, "an upload has other mirrors");
+            }
+        }
+        *acked = level.into_iter().map(|mirror| (mirror, length)).collect::<BTreeMap<_, _>>();
+        Ok(())
+    }
+
+    /// Makes `mirror` one and sends it what it lacks; `false` when it cannot be used.
+    async fn bring(&self, session: &Session, staged: &mut Staged, mirror: NodeId) -> Result<bool, Fault> {
+        match self.try_bring(session, staged, mirror).await {
+            Ok(()) => Ok(true),
+            Err(fault @ Fault::Stale { .. }) => Err(fault),
+            Err(fault) => {
+                info!(%mirror, %fault, upload = %session.id, "a member cannot be the mirror of an upload");
+                Ok(false)
+            }
+        }
+    }
+
+    async fn try_bring(&self, session: &Session, staged: &mut Staged, mirror: NodeId) -> Result<(), Fault> {
+        let ticket = self.ticket_text(session);
+        let upload = Upload { repo: &session.repo, ticket: &ticket };
+        let peers = &self.inner.peers;
+        let mut query = UploadQuery::default();
+        let mut there = peers.mirror_open(mirror, upload, &query).await.map_err(peer_fault)?.length;
+        if there > staged.len() {
+            query.reset = true;
+            there = peers.mirror_open(mirror, upload, &query).await.map_err(peer_fault)?.length;
+        }
+        if there == staged.len() {
+            return Ok(());
+        }
+        let feed = Feed::new(peers, mirror, &session.repo, &ticket, there);
+        let mut sent = there;
+        while sent < staged.len() {
+            let piece: Bytes = match staged.read(sent, CHUNK).await {
+                Ok(piece) if !piece.is_empty() => piece,
+                Ok(_) => return Err(Fault::unavailable("the staged file is shorter than what was written")),
+                Err(error) => return Err(store_fault(error)),
+            };
+            sent += piece.len() as u64;
+            if !feed.send(peers, piece).await {
+                break;
+            }
+        }
+        let reached = feed.finish().await?;
+        if reached == staged.len() {
+            Ok(())
+        } else {
+            Err(Fault::unavailable(format_args!("it has {reached} bytes of {}", staged.len())))
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Bytes from a body into the staged file and, at the same pace, to the mirrors.
+//!
+//! Always holds: a mirror is sent only what was written here first, so that its content is a
+//! prefix of ours; a few pieces per mirror are in flight, never more. A mirror that fails is
+//! dropped from the feed and brought level later; a slow one slows the client down.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::debug;
+use trow_api::blobs::ByteStream;
+use trow_raft::{NodeId, RepoName};
+
+use super::super::sessions::{Content, Session, State};
+use super::{Uploads, store_fault};
+use crate::peer_blobs::wire::{Fault, Length, UploadQuery};
+use crate::peer_blobs::{PeerBlobs, PeerError, Upload, body_of};
+use crate::store::CHUNK;
+
+/// Pieces of at most [`CHUNK`] bytes that may wait for one mirror.
+const IN_FLIGHT: usize = 2;
+/// A body that brings nothing for this long has broken off.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long a mirror may not take a byte before its silence counts.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a mirror that is alive may not take a byte: its disk hangs.
+const STALL: Duration = Duration::from_secs(15);
+
+/// The way to one mirror for the length of one body.
+pub(super) struct Feed {
+    node: NodeId,
+    pieces: mpsc::Sender<io::Result<Bytes>>,
+    reply: JoinHandle<Result<Length, PeerError>>,
+}
+
+impl Feed {
+    /// Begins to send at byte `at`.
+    pub(super) fn new(peers: &PeerBlobs, node: NodeId, repo: &RepoName, ticket: &str, at: u64) -> Feed {
+        let (pieces, received) = mpsc::channel(IN_FLIGHT);
+        let (peers, repo, ticket) = (peers.clone(), repo.clone(), ticket.to_owned());
+        let reply = tokio::spawn(async move {
+            let query = UploadQuery { at: Some(at), ..UploadQuery::default() };
+            let upload = Upload { repo: &repo, ticket: &ticket };
+            peers.mirror_append(node, upload, &query, body_of(ReceiverStream::new(received))).await
+        });
+        Feed { node, pieces, reply }
+    }
+
+    /// Sends one piece; `false` when the mirror takes no more.
+    pub(super) async fn send(&self, peers: &PeerBlobs, piece: Bytes) -> bool {
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.pieces.send_timeout(Ok(piece.clone()), PATIENCE).await {
+                Ok(()) => return true,
+                Err(mpsc::error::SendTimeoutError::Closed(_)) => return false,
+                Err(mpsc::error::SendTimeoutError::Timeout(_)) => waited += PATIENCE,
+            }
+            let silent = peers.silence(self.node).is_none_or(|quiet| quiet >= PATIENCE);
+            if silent || waited >= STALL {
+                return false;
+            }
+        }
+    }
+
+    /// Ends the body and hears how much the mirror has.
+    pub(super) async fn finish(self) -> Result<u64, Fault> {
+        drop(self.pieces);
+        match self.reply.await {
+            Ok(Ok(Length { length })) => Ok(length),
+            Ok(Err(error)) => Err(super::peer_fault(error)),
+            Err(stopped) => Err(Fault::unavailable(stopped)),
+        }
+    }
+
+    /// Breaks the body off.
+    pub(super) fn abort(self) {
+        self.reply.abort();
+    }
+}
+
+impl Uploads {
+    /// Writes `body` behind what is there, its first `skip` bytes left out.
+    ///
+    /// # Errors
+    /// What arrived before the error stays, unless the file itself failed: then the content is
+    /// [`Content::Gone`].
+    pub(super) async fn pour(
+        &self,
+        session: &Session,
+        state: &mut State,
+        mut body: ByteStream,
+        skip: u64,
+    ) -> Result<(), Fault> {
+        let mut breaks = session.breaks();
+        let mut feeds = Vec::new();
+        let mut skip = skip;
+        let result = loop {
+            let next = tokio::select! {
+                // A closed channel cannot be: the session holds its sender.
+                _ = breaks.changed() => break Err(Fault::unavailable("another request of the upload broke in")),
+                next = tokio::time::timeout(IDLE, body.next()) => next,
+            };
+            let mut bytes = match next {
+                Ok(Some(Ok(bytes))) => bytes,
+                Ok(None) => break Ok(()),
+                Ok(Some(Err(error))) => break Err(Fault::BrokeOff { why: error.to_string() }),
+                Err(_) => break Err(Fault::BrokeOff { why: format!("nothing came for {IDLE:?}") }),
+            };
+            let skipped = skip.min(bytes.len() as u64);
+            skip -= skipped;
+            // At most the piece's own length.
+            let _ = bytes.split_to(skipped as usize);
+            if let Err(fault) = self.write(session, state, &mut feeds, bytes).await {
+                break Err(fault);
+            }
+        };
+        let flushed = self.flush(session, state).await;
+        let fed = self.end(state, feeds).await;
+        result.and(flushed).and(fed)
+    }
+
+    async fn write(
+        &self,
+        session: &Session,
+        state: &mut State,
+        feeds: &mut Vec<Feed>,
+        mut bytes: Bytes,
+    ) -> Result<(), Fault> {
+        let State { content, acked } = state;
+        let Content::Open { staged, share } = content else { return Err(Fault::Unknown) };
+        if feeds.is_empty() && !acked.is_empty() && !bytes.is_empty() {
+            let ticket = self.ticket_text(session);
+            let at = staged.len();
+            let level = std::mem::take(acked).into_iter().filter(|(_, length)| *length == at);
+            feeds.extend(
+                level.map(|(node, _)| Feed::new(&self.inner.peers, node, &session.repo, &ticket, at)),
+            );
+        }
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(CHUNK));
+            self.inner.sessions.charge(share, piece.len() as u64)?;
+            if let Err(error) = staged.write(piece.clone()).await {
+                *content = Content::Gone;
+                return Err(store_fault(error));
+            }
+            let mut kept = Vec::with_capacity(feeds.len());
+            for feed in feeds.drain(..) {
+                if feed.send(&self.inner.peers, piece.clone()).await {
+                    kept.push(feed);
+                } else {
+                    debug!(mirror = %feed.node, upload = %session.id, "a mirror fell behind in mid-body");
+                    feed.abort();
+                }
+            }
+            *feeds = kept;
+        }
+        Ok(())
+    }
+
+    async fn flush(&self, session: &Session, state: &mut State) -> Result<(), Fault> {
+        let Content::Open { staged, .. } = &mut state.content else { return Ok(()) };
+        if let Err(error) = staged.flush().await {
+            state.content = Content::Gone;
+            return Err(store_fault(error));
+        }
+        let length = staged.len();
+        session.update(|glance| glance.length = length);
+        Ok(())
+    }
+
+    /// Hears from the mirrors how far they are. That one of them has another home by now is the
+    /// one answer that ends the session here; any other only means that it must be brought level.
+    async fn end(&self, state: &mut State, feeds: Vec<Feed>) -> Result<(), Fault> {
+        let mut stale = Ok(());
+        for feed in feeds {
+            let node = feed.node;
+            match feed.finish().await {
+                Ok(length) => drop(state.acked.insert(node, length)),
+                Err(fault @ Fault::Stale { .. }) => stale = Err(fault),
+                Err(fault) => debug!(mirror = %node, %fault, "a mirror did not take a body"),
+            }
+        }
+        stale
+    }
+}
+
+/// Reads a body to its end for nothing, so that a client that sends it hears the answer.
+pub(super) async fn drain(mut body: ByteStream) {
+    while let Ok(Some(Ok(_))) = tokio::time::timeout(IDLE, body.next()).await {}
+}
