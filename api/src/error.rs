@@ -133,6 +133,13 @@ impl Error {
         self
     }
 
+    /// The same said of another kind of thing.
+    #[must_use]
+    pub(crate) fn instead(mut self, problem: Problem) -> Self {
+        self.problem = problem;
+        self
+    }
+
     /// What kind of problem it is.
     pub fn problem(&self) -> Problem {
         self.problem

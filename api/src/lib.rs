@@ -13,9 +13,20 @@ pub mod server;
 mod endpoints;
 pub mod route;
 
+mod blob;
+pub mod manifest;
+mod page;
+mod referrers;
+mod tags;
+mod upload;
+
+mod changes;
+mod reads;
+
 pub mod auth;
 mod body;
 pub mod error;
+pub mod headers;
 pub mod metrics;
 mod query;
 pub mod range;

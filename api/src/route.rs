@@ -73,6 +73,12 @@ impl Route {
             [name @ .., "manifests", reference] => {
                 Ok(Route::Manifest(repo(name)?, parse_reference(method, reference)?))
             }
+            // No name has a colon: this was meant to be a digest, and has slashes in it.
+            [.., "blobs" | "manifests" | "referrers", digest, _] | [.., digest, _, _]
+                if digest.contains(':') =>
+            {
+                parse_digest(digest).and(Err(no_such_path()))
+            }
             _ => Err(no_such_path()),
         }
     }
@@ -121,6 +127,8 @@ impl Route {
 
 fn repo(segments: &[&str]) -> Result<RepoName, Error> {
     let name = segments.join("/");
+    // An encoded slash must not make two components of one.
+    let name = if segments.iter().any(|part| part.contains('/')) { name.replace('/', "%2F") } else { name };
     name.parse().map_err(|why: trow_raft::name::InvalidRepoName| {
         Error::new(Problem::NameInvalid, why.to_string()).detail(serde_json::json!({ "name": shown(&name) }))
     })

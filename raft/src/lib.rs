@@ -10,7 +10,6 @@
 pub mod changes;
 pub mod codec;
 pub mod command;
-pub mod controller;
 pub mod digest;
 pub mod id;
 pub mod limits;

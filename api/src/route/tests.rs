@@ -56,6 +56,7 @@ fn malformed_parts_have_their_codes() {
         check(&format!("/v2/a/blobs/{bad}"), Err(Problem::DigestInvalid));
         check(&format!("/v2/a/referrers/{bad}"), Err(Problem::DigestInvalid));
     }
+    check("/v2/a/blobs/sha256:../../x", Err(Problem::DigestInvalid));
     check("/v2/a/manifests/sha256:x", Err(Problem::DigestInvalid));
     let long = "t".repeat(129);
     check(&format!("/v2/a/manifests/{long}"), Err(Problem::ManifestUnknown));

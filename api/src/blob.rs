@@ -1,0 +1,125 @@
+//! Blobs by digest (end-2, end-10): GET with ranges, HEAD, and DELETE of a repository's link.
+//!
+//! A repository shows the blobs that are linked in it and no others, whatever the node holds.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde_json::json;
+use trow_raft::{Command, Digest, RepoName, StateError, View};
+
+use crate::blobs::{Blobs, ByteStream};
+use crate::changes::Changes;
+use crate::error::{Error, Problem};
+use crate::headers;
+use crate::metrics::HttpMetrics;
+use crate::range::{self, Wanted};
+use crate::reads::Reads;
+
+/// The size of a blob that `repo` shows. One that is lost is as good as not there.
+pub(crate) fn visible(view: &View, repo: &RepoName, digest: &Digest) -> Result<Option<u64>, StateError> {
+    if view.link(repo, digest)?.is_none() {
+        return Ok(None);
+    }
+    Ok(view.blob(digest)?.filter(|blob| !blob.lost).map(|blob| blob.size))
+}
+
+async fn size_of(reads: &Reads, repo: &RepoName, digest: &Digest) -> Result<u64, Error> {
+    let found = reads.by_digest(|view| visible(view, repo, digest)).await?;
+    found.value.ok_or_else(|| unknown(digest).header(headers::LOG_ID, HeaderValue::from(found.at)))
+}
+
+fn unknown(digest: &Digest) -> Error {
+    Error::new(Problem::BlobUnknown, "the blob is not in the repository").detail(json!({ "digest": digest }))
+}
+
+/// HEAD.
+pub(crate) async fn head(reads: &Reads, repo: &RepoName, digest: &Digest) -> Result<Response, Error> {
+    let size = size_of(reads, repo, digest).await?;
+    Ok(reply(StatusCode::OK, digest, size, Body::empty()))
+}
+
+/// GET, whole or one range.
+pub(crate) async fn get(
+    reads: &Reads,
+    blobs: &dyn Blobs,
+    metrics: &HttpMetrics,
+    (repo, digest): (&RepoName, &Digest),
+    request: &HeaderMap,
+) -> Result<Response, Error> {
+    let size = size_of(reads, repo, digest).await?;
+    let text = |name: HeaderName| request.get(name).and_then(|value| value.to_str().ok());
+    // Content of a digest never changes: If-Range fails only for what was never ours.
+    let applies = text(IF_RANGE).is_none_or(|tag| tag == etag(digest));
+    let wanted = if applies { range::wanted(text(RANGE), size) } else { Wanted::All };
+    let (status, part) = match wanted {
+        Wanted::All => (StatusCode::OK, 0..size),
+        Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
+        Wanted::Nothing => {
+            let whole = HeaderValue::from_str(&format!("bytes */{size}"));
+            let error = Error::new(Problem::RangeInvalid, "the range holds no byte of the blob")
+                .detail(json!({ "size": size }));
+            return Err(match whole {
+                Ok(whole) => error.header(CONTENT_RANGE, whole),
+                Err(_) => error,
+            });
+        }
+    };
+    let stream = blobs.open(digest, size, part.clone()).await?;
+    let body = Body::from_stream(watched(stream, metrics.clone(), *digest));
+    let mut response = reply(status, digest, part.end - part.start, body);
+    if status == StatusCode::PARTIAL_CONTENT {
+        let range = format!("bytes {}-{}/{size}", part.start, part.end - 1);
+        headers::put(&mut response, CONTENT_RANGE, &range);
+    }
+    Ok(response)
+}
+
+/// DELETE: removes the blob from this repository only.
+pub(crate) async fn delete(
+    changes: &Changes,
+    actor: &str,
+    repo: RepoName,
+    digest: Digest,
+) -> Result<Response, Error> {
+    let index = changes.make_everywhere(actor, Command::DeleteLink { repo, digest }).await;
+    let index = index.map_err(|error| match error.problem() {
+        Problem::ManifestUnknown => error.instead(Problem::BlobUnknown),
+        _ => error,
+    })?;
+    let mut response = StatusCode::ACCEPTED.into_response();
+    headers::log_id(&mut response, index);
+    Ok(response)
+}
+
+fn etag(digest: &Digest) -> String {
+    format!("\"{digest}\"")
+}
+
+fn reply(status: StatusCode, digest: &Digest, length: u64, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let all = response.headers_mut();
+    all.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    // Never what the bytes claim to be: a browser must not run them.
+    all.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    all.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers::put(&mut response, ETAG, &etag(digest));
+    headers::digest(&mut response, digest);
+    response
+}
+
+/// Counts what goes out, and says in the log when a body is broken off.
+fn watched(
+    stream: ByteStream,
+    metrics: HttpMetrics,
+    digest: Digest,
+) -> impl futures::Stream<Item = std::io::Result<bytes::Bytes>> {
+    let span = tracing::Span::current();
+    stream.inspect(move |chunk| match chunk {
+        Ok(bytes) => metrics.sent(bytes.len()),
+        Err(cause) => span.in_scope(|| tracing::warn!(%digest, %cause, "blob body broken off")),
+    })
+}

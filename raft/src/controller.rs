@@ -1,3 +1,0 @@
-//! Membership, placement and state time: what the leader keeps in order.
-
-pub mod decide;
