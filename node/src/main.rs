@@ -1,11 +1,17 @@
 //! skeleton
 #[allow(dead_code)]
+mod config;
+#[allow(dead_code)]
+mod copies;
+#[allow(dead_code)]
 mod peer_blobs;
+#[allow(dead_code)]
+mod repair;
 #[allow(dead_code)]
 mod replicated;
 #[allow(dead_code)]
 mod store;
 #[allow(dead_code)]
-mod config;
+mod sweep;
 
 fn main() {}

@@ -7,7 +7,6 @@
 //! confirming one digest exclude each other. Never does: decide which blobs should be here, talk
 //! to peers, or try an fsync again that failed (the process ends instead).
 
-mod audit;
 mod checksum;
 mod error;
 mod hash;
@@ -34,7 +33,6 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use trow_raft::{Algorithm, Digest, Evidence, Generation, NodeId, Planted};
 
-pub use audit::Audit;
 pub use error::{HoldError, ReadError, StoreError};
 pub use ledger::Acknowledged;
 pub use read::BlobBody;
@@ -61,7 +59,6 @@ struct Inner {
     staged: AtomicU64,
     /// Counts the changes of each directory of blobs, so that an audit looks only where it must.
     touched: Vec<AtomicU64>,
-    audited: Mutex<audit::Audited>,
     damaged: broadcast::Sender<Digest>,
 }
 
@@ -123,7 +120,6 @@ impl Store {
             usage: AtomicU64::new(usage),
             staged: AtomicU64::new(0),
             touched: (0..=u8::MAX).map(|_| AtomicU64::new(0)).collect(),
-            audited: Mutex::default(),
             damaged: broadcast::Sender::new(1024),
         };
         Ok(Store { inner: Arc::new(inner) })
@@ -223,13 +219,30 @@ impl Store {
         blocking(move || inner.unlink(&digest, decide)).await
     }
 
-    /// The blobs here whose digest begins with `bucket`, with their sizes, unordered. Blocks.
+    /// Whether the blob was acknowledged lately; see [`Store::unlink`] for an answer that holds.
+    pub fn look(&self, digest: &Digest) -> Acknowledged {
+        self.inner.ledger().look(digest)
+    }
+
+    /// The size of the blob's file, asked under its lock: the answer does not fall into an unlink
+    /// that was decided before. Blocks.
+    pub fn present(&self, digest: &Digest) -> Option<u64> {
+        let _lock = self.inner.locks.lock(digest);
+        self.has(digest)
+    }
+
+    /// The blobs here whose digest begins with `bucket`, unordered. Blocks.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn list(&self, bucket: u8) -> Result<Vec<(Digest, u64)>, StoreError> {
+    pub fn list(&self, bucket: u8) -> Result<Vec<Digest>, StoreError> {
         let listed = self.inner.layout.list(bucket);
         listed.map_err(|err| StoreError::io("list blobs in", self.inner.layout.root(), err))
+    }
+
+    /// Counts the comings and goings of blobs whose digest begins with `bucket`.
+    pub fn touches(&self, bucket: u8) -> u64 {
+        self.inner.touched[usize::from(bucket)].load(Ordering::Acquire)
     }
 
     /// The state of the disk; zeros if the operating system will not say.

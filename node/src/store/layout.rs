@@ -66,16 +66,19 @@ impl Layout {
     pub(super) fn usage(&self) -> io::Result<u64> {
         let mut total = 0;
         for bucket in 0..=u8::MAX {
-            total += self.list(bucket)?.iter().map(|(_, size)| size).sum::<u64>();
+            for digest in self.list(bucket)? {
+                // One that went since the directory was read counts nothing.
+                total += fs::metadata(self.blob(&digest)).map_or(0, |metadata| metadata.len());
+            }
         }
         Ok(total)
     }
 
-    /// The digests and sizes of the files under `blobs/` whose digest begins with `bucket`.
+    /// The digests of the files under `blobs/` that begin with `bucket`.
     ///
     /// # Errors
     /// The directory is there but cannot be read.
-    pub(super) fn list(&self, bucket: u8) -> io::Result<Vec<(Digest, u64)>> {
+    pub(super) fn list(&self, bucket: u8) -> io::Result<Vec<Digest>> {
         let mut found = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let entries = match fs::read_dir(self.blob_dir(algorithm, bucket)) {
@@ -84,17 +87,10 @@ impl Layout {
                 Err(err) => return Err(err),
             };
             for entry in entries {
-                let entry = entry?;
-                let name = entry.file_name();
+                let name = entry?.file_name();
                 let text = format!("{}:{}", algorithm.as_str(), name.to_string_lossy());
                 // A file that is no blob of ours is left alone.
-                let Ok(digest) = text.parse::<Digest>() else { continue };
-                match entry.metadata() {
-                    Ok(metadata) => found.push((digest, metadata.len())),
-                    // Unlinked since the directory was read.
-                    Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-                    Err(err) => return Err(err),
-                }
+                found.extend(text.parse::<Digest>());
             }
         }
         Ok(found)

@@ -1,0 +1,283 @@
+//! Unlinking blobs that this node need not keep, behind a fence.
+//!
+//! Removing a file is never an effect of a command. The sweeper first has the cluster agree on a
+//! new generation of this store, which voids all evidence that this node ever gave; then, under
+//! each digest's lock and on the state as it is at that moment, it unlinks what [`rule`] allows.
+//! A blob that was acknowledged since the fence stays, whatever the state says of it.
+
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout};
+use trow_raft::metadata::ProposeError;
+use trow_raft::state::StateError;
+use trow_raft::{Command, Digest, Evidence, Generation, NodeId, Outcome, Planted, Refusal, Touched, Variant};
+
+use crate::copies::{Agreed, Others};
+use crate::store::{Store, StoreError};
+
+/// How often everything is looked at, whatever was heard.
+const FULL: Duration = Duration::from_secs(3600);
+/// The least time between two fences: each voids evidence that uploads are about to use.
+const PAUSE: Duration = Duration::from_secs(3);
+/// How long to gather more before the first fence after a quiet time.
+const GATHER: Duration = Duration::from_millis(300);
+/// How long to wait before trying again what could not be unlinked.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long a fence may take to be applied here once it is committed.
+const APPLY: Duration = Duration::from_secs(10);
+/// Blobs confirmed and unlinked at a time: confirmations are used while they are fresh.
+const BATCH: usize = 256;
+/// A generation that acknowledged more blobs than this is ended, for its memory's sake.
+const ACKNOWLEDGED_MAX: usize = 200_000;
+
+/// Why a pass ended early. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// This node is no member, so nothing can be fenced.
+    #[error("this node is not a member")]
+    NoMember,
+    /// The fence was not agreed on.
+    #[error("fence the store")]
+    Propose(#[from] ProposeError),
+    /// The fence was refused.
+    #[error("the fence was refused: {0}")]
+    Refused(Refusal),
+    /// The fence was agreed on, but this node lags.
+    #[error("the fence was not applied here in time")]
+    Lagging,
+    /// The state cannot be read.
+    #[error("read the state")]
+    State(#[from] StateError),
+    /// The files cannot be read or unlinked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Blobs unlinked.
+    pub unlinked: usize,
+    /// Blobs that need not be kept but could not be unlinked yet.
+    pub left: usize,
+}
+
+/// The sweeper of one store.
+pub struct Sweeper {
+    store: Store,
+    agreed: Agreed,
+    others: Others,
+    planted: Planted,
+}
+
+impl Sweeper {
+    /// Of this store of this node.
+    pub fn new(store: Store, agreed: Agreed, others: Others, planted: Planted) -> Sweeper {
+        Sweeper { store, agreed, others, planted }
+    }
+
+    /// Sweeps whenever something may have become superfluous. Never returns.
+    pub async fn run(self) {
+        let mut applied = self.agreed.applied.clone();
+        let mut position = self.agreed.changes.position();
+        let mut heard: BTreeSet<Digest> = BTreeSet::new();
+        let mut full_at = Instant::now();
+        let mut next = Instant::now();
+        loop {
+            let (touched, seen) = self.agreed.changes.since(position);
+            position = seen;
+            heard.extend(self.superfluous(&touched));
+            let full = full_at <= Instant::now();
+            let work = full || !heard.is_empty() || self.needs_fence();
+            if work && next <= Instant::now() {
+                if full {
+                    heard.extend(self.everything());
+                }
+                let swept = self.pass(&heard, full).await;
+                match &swept {
+                    Ok(swept) if *swept == Swept::default() => {}
+                    Ok(swept) => tracing::info!(unlinked = swept.unlinked, left = swept.left, "swept"),
+                    Err(err) => tracing::debug!(cause = %err, "the sweep is tried again"),
+                }
+                if full && swept.is_ok() {
+                    full_at = Instant::now() + FULL;
+                }
+                let done = matches!(swept, Ok(Swept { left: 0, .. }));
+                if done {
+                    heard.clear();
+                }
+                next = Instant::now() + if done { PAUSE } else { RETRY };
+            } else if work {
+                sleep_until(next).await;
+            } else {
+                let _ = tokio::time::timeout_at(full_at, applied.changed()).await;
+                next = next.max(Instant::now() + GATHER);
+            }
+        }
+    }
+
+    /// What of `touched` is here and may be superfluous.
+    fn superfluous(&self, touched: &[Touched]) -> Vec<Digest> {
+        let mut found = Vec::new();
+        let Ok(view) = (self.agreed.view)() else { return found };
+        let mut buckets = BTreeSet::new();
+        for touched in touched {
+            match touched {
+                Touched::Blob(digest) if self.store.has(digest).is_some() => found.push(*digest),
+                Touched::Blob(_) => {}
+                Touched::Partition(id) => {
+                    let mine = view.partition(*id).is_ok_and(|partition| partition.owned_by(self.agreed.me));
+                    if !mine {
+                        buckets.insert((id.index() >> 2) as u8);
+                    }
+                }
+            }
+        }
+        found.extend(buckets.into_iter().flat_map(|bucket| self.store.list(bucket).unwrap_or_default()));
+        found.retain(|digest| {
+            rule::candidate(&view, self.agreed.me, digest, self.store.look(digest)).is_ok_and(|c| c.sweep)
+        });
+        found
+    }
+
+    fn everything(&self) -> Vec<Digest> {
+        (0..=u8::MAX).flat_map(|bucket| self.store.list(bucket).unwrap_or_default()).collect()
+    }
+
+    /// Whether acknowledgements carry a generation that is not the agreed one, or the generation
+    /// grew too large.
+    fn needs_fence(&self) -> bool {
+        let view = (self.agreed.view)();
+        let member = view.and_then(|view| view.member(self.agreed.me)).ok().flatten();
+        member.is_some_and(|member| {
+            self.store.adopt_generation(member.generation);
+            member.generation != self.store.generation() || self.store.acknowledged() > ACKNOWLEDGED_MAX
+        })
+    }
+
+    /// Unlinks what of `digests` need not be kept. A full pass also ends the generation when it
+    /// alone protects blobs that the state does not know.
+    ///
+    /// # Errors
+    /// See [`SweepError`]; what was not unlinked is as it was.
+    pub async fn pass(&self, digests: &BTreeSet<Digest>, full: bool) -> Result<Swept, SweepError> {
+        let mut candidates = Vec::new();
+        let mut waiting = 0;
+        {
+            let view = (self.agreed.view)()?;
+            for digest in digests.iter().filter(|digest| self.store.has(digest).is_some()) {
+                let found = rule::candidate(&view, self.agreed.me, digest, self.store.look(digest))?;
+                waiting += usize::from(found.waits);
+                if found.sweep {
+                    candidates.push(*digest);
+                }
+            }
+        }
+        if !self.planted.is(Variant::C2NoFence)
+            && (!candidates.is_empty() || (full && waiting > 0) || self.needs_fence())
+        {
+            self.fence().await?;
+        }
+        let mut swept = Swept::default();
+        for batch in candidates.chunks(BATCH) {
+            self.rescue(batch).await?;
+            let unlinked = self.batch(batch).await?;
+            swept.unlinked += unlinked;
+            swept.left += batch.len() - unlinked;
+        }
+        Ok(swept)
+    }
+
+    /// Starts a new generation: agreed on and applied here before it returns.
+    async fn fence(&self) -> Result<Generation, SweepError> {
+        let me = self.agreed.me;
+        let member = (self.agreed.view)()?.member(me)?.ok_or(SweepError::NoMember)?;
+        let generation = self.store.reserve_generation(member.generation).await?;
+        let applied = (self.agreed.propose)(Command::FenceStore { node: me, generation }).await?;
+        if let Outcome::Refused(refusal) = applied.outcome {
+            return Err(SweepError::Refused(refusal));
+        }
+        let mut batches = self.agreed.applied.clone();
+        let here = async {
+            loop {
+                batches.mark_unchanged();
+                let member = (self.agreed.view)()?.member(me)?.ok_or(SweepError::NoMember)?;
+                if member.generation >= generation {
+                    return Ok::<_, SweepError>(());
+                }
+                batches.changed().await.map_err(|_| SweepError::Lagging)?;
+            }
+        };
+        timeout(APPLY, here).await.map_err(|_| SweepError::Lagging)??;
+        self.store.adopt_generation(generation);
+        Ok(generation)
+    }
+
+    /// Has the owners confirm a batch, then unlinks what the rule allows; how many went.
+    async fn batch(&self, digests: &[Digest]) -> Result<usize, SweepError> {
+        let mut confirmed = self.confirm(digests).await?;
+        let mut unlinked = 0;
+        for digest in digests {
+            let said = confirmed.remove(digest).unwrap_or_default();
+            let (agreed, planted, digest) = (self.agreed.clone(), self.planted, *digest);
+            let decide = move |acknowledged| {
+                let view = match (agreed.view)() {
+                    Ok(view) => view,
+                    Err(_) => return false,
+                };
+                rule::may_unlink(&view, agreed.me, &digest, acknowledged, &said, planted).unwrap_or(false)
+            };
+            if self.store.unlink(&digest, decide).await? {
+                tracing::debug!(%digest, "unlinked");
+                unlinked += 1;
+            }
+        }
+        Ok(unlinked)
+    }
+
+    /// Gives evidence of blobs that count as lost: this node came back with what may be the only
+    /// copy. They are away here then, and their owners fetch them.
+    async fn rescue(&self, digests: &[Digest]) -> Result<(), SweepError> {
+        let mut blobs = Vec::new();
+        for digest in digests {
+            let lost = (self.agreed.view)()?.blob(digest)?.is_some_and(|row| row.lost);
+            if lost && let Some(held) = self.store.confirm(digest).await? {
+                blobs.push((*digest, vec![held.evidence(self.agreed.me)]));
+            }
+        }
+        if !blobs.is_empty() {
+            tracing::info!(count = blobs.len(), "blobs that were lost are here");
+            (self.agreed.propose)(Command::SettleBlobs { blobs }).await?;
+        }
+        Ok(())
+    }
+
+    /// Fresh evidence of the owners for each blob that the state knows.
+    async fn confirm(&self, digests: &[Digest]) -> Result<HashMap<Digest, Vec<Evidence>>, SweepError> {
+        let mut questions: HashMap<NodeId, Vec<Digest>> = HashMap::new();
+        {
+            let view = (self.agreed.view)()?;
+            for digest in digests {
+                if view.blob(digest)?.is_none() {
+                    continue;
+                }
+                for owner in view.partition(digest.partition())?.owners {
+                    questions.entry(owner.node).or_default().push(*digest);
+                }
+            }
+        }
+        questions.remove(&self.agreed.me);
+        let mut confirmed: HashMap<Digest, Vec<Evidence>> = HashMap::new();
+        for (_, said) in self.others.confirm_all(questions).await {
+            for (digest, evidence) in said {
+                confirmed.entry(digest).or_default().extend(evidence);
+            }
+        }
+        Ok(confirmed)
+    }
+}
