@@ -1,11 +1,13 @@
 //! Reads everything that was acknowledged through every node, and checks each byte.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use trow_raft::Digest;
 
+use crate::admin::Admin;
 use crate::client::Client;
 use crate::history::{Event, Kind, Op};
 use crate::load::Acked;
@@ -79,4 +81,27 @@ pub async fn tags(nodes: &[Client], events: &[Event]) -> Result<()> {
         Ok(())
     });
     checks.buffer_unordered(AT_ONCE).try_collect().await
+}
+
+/// Waits until every node reports the same state hash at the same index.
+///
+/// # Errors
+/// Two nodes differ at one index, or they do not meet within 20 s.
+pub async fn same_state(admin: &Admin, nodes: &[Client]) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut seen: BTreeMap<u64, (String, &str)> = BTreeMap::new();
+        for node in nodes {
+            let status = admin.status(node).await?;
+            let at = status["state_hash_at"].as_u64().context("state_hash_at")?;
+            let hash = status["state_hash"].as_str().context("state_hash")?.to_owned();
+            let (first, other) = seen.entry(at).or_insert((hash.clone(), &node.node));
+            ensure!(*first == hash, "at {at} the state of {other} is {first}, of {} {hash}", node.node);
+        }
+        if seen.len() == 1 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "the nodes do not reach one index: {seen:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

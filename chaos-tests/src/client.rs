@@ -190,15 +190,16 @@ impl Client {
 
     /// Reads a blob to its end. A body that breaks off is [`Unknown`].
     pub async fn pull_blob(&self, repo: &str, digest: &Digest) -> Sent<Pulled> {
-        self.pull_blob_watched(repo, digest, |_| ()).await
+        self.pull_blob_watched(repo, digest, async |_| ()).await
     }
 
-    /// The same, telling `progress` the bytes read so far after each piece.
+    /// The same, telling `progress` the bytes read so far after each piece. Nothing more is read until it
+    /// returns, so a scenario can hold a transfer in mid-body.
     pub async fn pull_blob_watched(
         &self,
         repo: &str,
         digest: &Digest,
-        mut progress: impl FnMut(u64),
+        mut progress: impl AsyncFnMut(u64),
     ) -> Sent<Pulled> {
         let unknown = |error: reqwest::Error| self.unknown("GET blob", &error);
         let request = self.request(Method::GET, &format!("/v2/{repo}/blobs/{digest}"));
@@ -209,7 +210,7 @@ impl Client {
             let piece = piece.map_err(unknown)?;
             hasher.update(&piece);
             len += piece.len() as u64;
-            progress(len);
+            progress(len).await;
         }
         Ok(Pulled { status, len, digest: content::finish(hasher) })
     }

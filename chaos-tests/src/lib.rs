@@ -6,9 +6,9 @@
 //!
 //! - [`require`]: what a test needs of the machine, and how it says that it was not run;
 //! - [`binary`], [`ports`], [`process`], [`cluster`]: the program under test, running;
-//! - [`content`], [`client`], [`image`], [`admin`]: pushing, pulling, asking;
+//! - [`content`], [`client`], [`image`], [`admin`], [`metrics`]: pushing, pulling, asking;
 //! - [`history`], [`check`], [`load`], [`audit`]: what clients saw, and whether it was right;
-//! - [`fault`], [`disk`], [`strace`]: what is done to it;
+//! - [`fault`], [`disk`], [`powered`], [`strace`]: what is done to it;
 //! - [`report`]: what a scenario found.
 //!
 //! Invariant: whatever a scenario starts or mounts is gone when its handle is dropped.
@@ -25,6 +25,7 @@ pub mod admin;
 pub mod client;
 pub mod content;
 pub mod image;
+pub mod metrics;
 
 pub mod audit;
 pub mod check;
@@ -33,6 +34,7 @@ pub mod load;
 
 pub mod disk;
 pub mod fault;
+pub mod powered;
 pub mod strace;
 
 pub mod report;
