@@ -127,6 +127,12 @@ impl Metadata {
         watch::channel(0).1
     }
 
+    /// The members that vote, as of the last membership that is known here; during a change, of
+    /// both configurations.
+    pub fn voters(&self) -> BTreeSet<NodeId> {
+        BTreeSet::new()
+    }
+
     /// Who leads, and whether there is a quorum as far as this node knows.
     pub fn leadership(&self) -> Leadership {
         Leadership { leader: None, term: 0, quorum: false, since: SystemTime::UNIX_EPOCH }
