@@ -11,7 +11,11 @@ use std::sync::OnceLock;
 /// It does not build.
 pub fn trow() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| from_env("TROW_BIN").unwrap_or_else(|| build("trow", &[], "debug"))).clone()
+    BUILT
+        .get_or_init(|| {
+            from_env("TROW_BIN").unwrap_or_else(|| build(&["-p", "trow", "--bin", "trow"], "").join("trow"))
+        })
+        .clone()
 }
 
 /// The program with the wrong rules compiled in; `TROW_PLANTED` in its environment chooses one.
@@ -22,10 +26,20 @@ pub fn planted() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
         .get_or_init(|| {
-            from_env("TROW_PLANTED_BIN")
-                .unwrap_or_else(|| build("trow", &["--features", "planted"], "planted"))
+            let arguments = ["-p", "trow", "--bin", "trow", "--features", "planted"];
+            from_env("TROW_PLANTED_BIN").unwrap_or_else(|| build(&arguments, "planted").join("trow"))
         })
         .clone()
+}
+
+/// The example program of the raft crate that does one durable step and stands still.
+///
+/// # Panics
+/// It does not build.
+pub fn storage_probe() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let arguments = ["-p", "trow-raft", "--features", "planted", "--example", "storage_probe"];
+    BUILT.get_or_init(|| build(&arguments, "planted").join("examples/storage_probe")).clone()
 }
 
 fn from_env(variable: &str) -> Option<PathBuf> {
@@ -34,23 +48,15 @@ fn from_env(variable: &str) -> Option<PathBuf> {
     Some(std::path::absolute(path).expect("absolute path"))
 }
 
-/// Builds `package` into `target/` (or `target/<own>` for another feature set, so that the two do not
-/// rebuild each other's objects).
-fn build(package: &str, features: &[&str], own: &str) -> PathBuf {
+/// Runs `cargo build` into `target/`, or `target/<own>` for another feature set, so that the two do not
+/// rebuild each other's objects; the directory with the programs.
+fn build(arguments: &[&str], own: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    if own != "debug" {
-        target = target.join(own);
-    }
+    target.push(own);
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .current_dir(&root)
-        .args(["build", "--quiet", "-p", package, "--bin", "trow"])
-        .args(features)
-        .arg("--target-dir")
-        .arg(&target)
-        .status()
-        .expect("cargo runs");
-    assert!(status.success(), "{package} does not build");
-    std::path::absolute(target.join("debug/trow")).expect("absolute path")
+    let mut command = Command::new(cargo);
+    command.current_dir(&root).args(["build", "--quiet", "--target-dir"]).arg(&target).args(arguments);
+    assert!(command.status().expect("cargo runs").success(), "cargo build {} fails", arguments.join(" "));
+    std::path::absolute(target.join("debug")).expect("absolute path")
 }

@@ -52,6 +52,14 @@ async fn run() -> Result<()> {
     eprintln!("507 after {} pushes of {} MiB", acked.len(), LAYER >> 20);
     ensure!(refused.status == 507, "a full disk is answered {}", refused.status);
 
+    // Not even the headroom is left: consensus lives on what it set aside.
+    for disk in &disks {
+        fill(&room.seen(&disk.mounted).join("filler2"), 0)?;
+    }
+    let content = Content::random(LAYER);
+    let refused = nodes[1].push_blob(REPO, content, &content.digest()).await?;
+    ensure!(refused.status == 507, "a disk without a byte left is answered {}", refused.status);
+
     audit::everything(&nodes, &acked).await.context("reads while the disks are full")?;
     for turn in 0..20 {
         let moved =
@@ -63,7 +71,9 @@ async fn run() -> Result<()> {
     }
 
     for disk in &disks {
-        std::fs::remove_file(room.seen(&disk.mounted).join("filler"))?;
+        for filler in ["filler", "filler2"] {
+            std::fs::remove_file(room.seen(&disk.mounted).join(filler))?;
+        }
     }
     let until = Instant::now() + Duration::from_secs(30);
     loop {
