@@ -65,6 +65,7 @@ pub struct NewManifest {
 /// Every way the state can change.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the fields are the nouns of the variant's sentence")]
+#[allow(clippy::large_enum_variant, reason = "few are in memory at a time")]
 pub enum Command {
     /// The first entry of a cluster: names it. Refused when it has a name.
     Birth { cluster: ClusterId, rf: u32, level: u32 },

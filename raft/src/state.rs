@@ -8,6 +8,8 @@
 //! unlinking files.
 
 mod apply;
+#[cfg(test)]
+mod bench;
 mod error;
 mod export;
 mod file;
@@ -15,6 +17,10 @@ mod hash;
 mod key;
 mod row;
 mod rows;
+#[cfg(test)]
+mod schedules;
+#[cfg(test)]
+mod tests;
 mod view;
 mod writer;
 

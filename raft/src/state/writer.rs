@@ -15,6 +15,26 @@ pub(super) struct Writer<'t> {
     hash: u64,
 }
 
+/// What one blob's row adds to the counts.
+#[derive(Default)]
+struct Counts {
+    blobs: u64,
+    bytes: u64,
+    away: u64,
+    lost: u64,
+}
+
+impl Counts {
+    fn of(row: Option<&BlobRow>) -> Self {
+        row.map_or_else(Counts::default, |row| Counts {
+            blobs: 1,
+            bytes: row.size,
+            away: u64::from(!row.away.is_empty()),
+            lost: u64::from(row.lost),
+        })
+    }
+}
+
 impl Rows for Writer<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         Ok(self.tables[table as usize].get(key)?.map(|value| value.value().to_vec()))
@@ -87,16 +107,11 @@ impl<'t> Writer<'t> {
     /// Writes (or removes) a blob with its away holders, keeping the counts.
     pub(super) fn set_blob(&mut self, digest: &Digest, row: Option<&BlobRow>) -> Result<(), StateError> {
         let old = self.blob(digest)?;
-        let count = |row: Option<&BlobRow>, what: fn(&BlobRow) -> u64| row.map_or(0, what);
-        let counts: [(&[u8], fn(&BlobRow) -> u64); 4] = [
-            (meta::BLOBS, |_| 1),
-            (meta::BLOB_BYTES, |row| row.size),
-            (meta::AWAY, |row| u64::from(!row.away.is_empty())),
-            (meta::LOST, |row| u64::from(row.lost)),
-        ];
-        for (name, what) in counts {
-            self.add(name, count(row, what), count(old.as_ref(), what))?;
-        }
+        let (plus, minus) = (Counts::of(row), Counts::of(old.as_ref()));
+        self.add(meta::BLOBS, plus.blobs, minus.blobs)?;
+        self.add(meta::BLOB_BYTES, plus.bytes, minus.bytes)?;
+        self.add(meta::AWAY, plus.away, minus.away)?;
+        self.add(meta::LOST, plus.lost, minus.lost)?;
         let away = |row: Option<&BlobRow>| row.map(|row| row.away.clone()).unwrap_or_default();
         let (before, after) = (away(old.as_ref()), away(row));
         for node in before.iter().filter(|node| !after.contains(node)) {
@@ -125,11 +140,5 @@ impl<'t> Writer<'t> {
     /// Stores the hash for the next transaction.
     pub(super) fn finish(mut self) -> Result<(), StateError> {
         self.set_number(Table::Consensus, meta::HASH, self.hash)
-    }
-
-    /// The hash as it is now.
-    #[cfg(test)]
-    pub(super) fn hash(&self) -> u64 {
-        self.hash
     }
 }

@@ -1,0 +1,5 @@
+//! What commands do to the rows, beyond the protocol's schedules.
+
+mod commands;
+mod file;
+mod random;
