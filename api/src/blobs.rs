@@ -4,6 +4,8 @@
 //! repository may see is not decided here: the caller has found the link before it opens a blob.
 //! Implementations never buffer a whole blob.
 
+pub mod memory;
+
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
