@@ -12,13 +12,14 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use trow_raft::metadata::ProposeError;
-use trow_raft::state::StateError;
+use trow_raft::state::{StateError, View};
 use trow_raft::{Command, Digest, Evidence, Generation, NodeId, Outcome, Planted, Refusal, Touched, Variant};
 
 use crate::copies::{Agreed, Others};
-use crate::store::{Store, StoreError};
+use crate::store::{Acknowledged, Store, StoreError, blocking};
+use rule::Candidate;
 
 /// How often everything is looked at, whatever was heard.
 const FULL: Duration = Duration::from_secs(3600);
@@ -26,8 +27,8 @@ const FULL: Duration = Duration::from_secs(3600);
 const PAUSE: Duration = Duration::from_secs(3);
 /// How long to gather more before the first fence after a quiet time.
 const GATHER: Duration = Duration::from_millis(300);
-/// How long to wait before trying again what could not be unlinked.
-const RETRY: Duration = Duration::from_secs(5);
+/// First and longest pause before trying again what could not be unlinked.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 /// How long a fence may take to be applied here once it is committed.
 const APPLY: Duration = Duration::from_secs(10);
 /// Blobs confirmed and unlinked at a time: confirmations are used while they are fresh.
@@ -68,11 +69,21 @@ pub struct Swept {
 }
 
 /// The sweeper of one store.
+#[derive(Clone)]
 pub struct Sweeper {
     store: Store,
     agreed: Agreed,
     others: Others,
     planted: Planted,
+}
+
+/// What a first look found; nothing is unlinked on its word.
+#[derive(Default)]
+struct Look {
+    /// Blobs that may go after a fence.
+    candidates: BTreeSet<Digest>,
+    /// Blobs that the state does not know and only late acknowledgements protect.
+    waiting: usize,
 }
 
 impl Sweeper {
@@ -85,20 +96,25 @@ impl Sweeper {
     pub async fn run(self) {
         let mut applied = self.agreed.applied.clone();
         let mut position = self.agreed.changes.position();
-        let mut heard: BTreeSet<Digest> = BTreeSet::new();
+        let mut candidates: BTreeSet<Digest> = BTreeSet::new();
         let mut full_at = Instant::now();
         let mut next = Instant::now();
+        let mut retry = RETRY.0;
         loop {
             let (touched, seen) = self.agreed.changes.since(position);
             position = seen;
-            heard.extend(self.superfluous(&touched));
+            let known = candidates.len();
+            if !touched.is_empty() {
+                let sweeper = self.clone();
+                candidates.extend(blocking(move || sweeper.superfluous(&touched)).await.unwrap_or_default());
+            }
+            if candidates.len() > known {
+                retry = RETRY.0;
+            }
             let full = full_at <= Instant::now();
-            let work = full || !heard.is_empty() || self.needs_fence();
+            let work = full || !candidates.is_empty() || self.needs_fence();
             if work && next <= Instant::now() {
-                if full {
-                    heard.extend(self.everything());
-                }
-                let swept = self.pass(&heard, full).await;
+                let swept = self.pass(&mut candidates, full).await;
                 match &swept {
                     Ok(swept) if *swept == Swept::default() => {}
                     Ok(swept) => tracing::info!(unlinked = swept.unlinked, left = swept.left, "swept"),
@@ -107,46 +123,68 @@ impl Sweeper {
                 if full && swept.is_ok() {
                     full_at = Instant::now() + FULL;
                 }
-                let done = matches!(swept, Ok(Swept { left: 0, .. }));
-                if done {
-                    heard.clear();
+                if matches!(swept, Ok(Swept { left: 0, .. })) {
+                    (next, retry) = (Instant::now() + PAUSE, RETRY.0);
+                } else {
+                    (next, retry) = (Instant::now() + retry, (2 * retry).min(RETRY.1));
                 }
-                next = Instant::now() + if done { PAUSE } else { RETRY };
             } else if work {
                 sleep_until(next).await;
             } else {
-                let _ = tokio::time::timeout_at(full_at, applied.changed()).await;
+                let _ = timeout_at(full_at, applied.changed()).await;
                 next = next.max(Instant::now() + GATHER);
             }
         }
     }
 
-    /// What of `touched` is here and may be superfluous.
-    fn superfluous(&self, touched: &[Touched]) -> Vec<Digest> {
-        let mut found = Vec::new();
-        let Ok(view) = (self.agreed.view)() else { return found };
+    /// What of `touched` is here and may be superfluous. Blocks.
+    fn superfluous(&self, touched: &[Touched]) -> Result<BTreeSet<Digest>, SweepError> {
+        let view = (self.agreed.view)()?;
+        let mut look = Look::default();
         let mut buckets = BTreeSet::new();
         for touched in touched {
             match touched {
-                Touched::Blob(digest) if self.store.has(digest).is_some() => found.push(*digest),
-                Touched::Blob(_) => {}
+                Touched::Blob(digest) => self.look(&view, digest, &mut look)?,
                 Touched::Partition(id) => {
-                    let mine = view.partition(*id).is_ok_and(|partition| partition.owned_by(self.agreed.me));
-                    if !mine {
+                    if !view.partition(*id)?.owned_by(self.agreed.me) {
                         buckets.insert((id.index() >> 2) as u8);
                     }
                 }
             }
         }
-        found.extend(buckets.into_iter().flat_map(|bucket| self.store.list(bucket).unwrap_or_default()));
-        found.retain(|digest| {
-            rule::candidate(&view, self.agreed.me, digest, self.store.look(digest)).is_ok_and(|c| c.sweep)
-        });
-        found
+        for bucket in buckets {
+            self.store.list(bucket)?.iter().try_for_each(|digest| self.look(&view, digest, &mut look))?;
+        }
+        Ok(look.candidates)
     }
 
-    fn everything(&self) -> Vec<Digest> {
-        (0..=u8::MAX).flat_map(|bucket| self.store.list(bucket).unwrap_or_default()).collect()
+    /// Looks at the blobs given, or at all that are here when `full`. Blocks.
+    fn survey(&self, digests: &BTreeSet<Digest>, full: bool) -> Result<Look, SweepError> {
+        let mut look = Look::default();
+        let view = (self.agreed.view)()?;
+        digests.iter().try_for_each(|digest| self.look(&view, digest, &mut look))?;
+        for bucket in (0..=u8::MAX).filter(|_| full) {
+            // One view for all would keep old pages of the state from being used again.
+            let view = (self.agreed.view)()?;
+            self.store.list(bucket)?.iter().try_for_each(|digest| self.look(&view, digest, &mut look))?;
+        }
+        Ok(look)
+    }
+
+    fn look(&self, view: &View, digest: &Digest, look: &mut Look) -> Result<(), SweepError> {
+        if self.store.has(digest).is_none() {
+            return Ok(());
+        }
+        let acknowledged = match self.planted.is(Variant::C2NoFence) {
+            true => Acknowledged::default(),
+            false => self.store.look(digest),
+        };
+        match rule::candidate(view, self.agreed.me, digest, acknowledged)? {
+            Candidate::Keep => {}
+            Candidate::Waits => look.waiting += 1,
+            Candidate::Sweep => drop(look.candidates.insert(*digest)),
+        }
+        Ok(())
     }
 
     /// Whether acknowledgements carry a generation that is not the agreed one, or the generation
@@ -160,36 +198,33 @@ impl Sweeper {
         })
     }
 
-    /// Unlinks what of `digests` need not be kept. A full pass also ends the generation when it
-    /// alone protects blobs that the state does not know.
+    /// Unlinks what of `digests` (and of everything here when `full`) need not be kept, and leaves
+    /// in `digests` what could not go yet. A full pass also ends the generation when it alone
+    /// protects blobs that the state does not know.
     ///
     /// # Errors
     /// See [`SweepError`]; what was not unlinked is as it was.
-    pub async fn pass(&self, digests: &BTreeSet<Digest>, full: bool) -> Result<Swept, SweepError> {
-        let mut candidates = Vec::new();
-        let mut waiting = 0;
-        {
-            let view = (self.agreed.view)()?;
-            for digest in digests.iter().filter(|digest| self.store.has(digest).is_some()) {
-                let found = rule::candidate(&view, self.agreed.me, digest, self.store.look(digest))?;
-                waiting += usize::from(found.waits);
-                if found.sweep {
-                    candidates.push(*digest);
-                }
-            }
+    pub async fn pass(&self, digests: &mut BTreeSet<Digest>, full: bool) -> Result<Swept, SweepError> {
+        if (self.agreed.view)()?.member(self.agreed.me)?.is_none() {
+            return Err(SweepError::NoMember);
         }
-        if !self.planted.is(Variant::C2NoFence)
-            && (!candidates.is_empty() || (full && waiting > 0) || self.needs_fence())
-        {
+        let (sweeper, asked) = (self.clone(), digests.clone());
+        let look = blocking(move || sweeper.survey(&asked, full)).await?;
+        let waiting = full && look.waiting > 0;
+        *digests = look.candidates;
+        if !self.planted.is(Variant::C2NoFence) && (!digests.is_empty() || waiting || self.needs_fence()) {
             self.fence().await?;
         }
         let mut swept = Swept::default();
+        let candidates: Vec<Digest> = digests.iter().copied().collect();
         for batch in candidates.chunks(BATCH) {
             self.rescue(batch).await?;
-            let unlinked = self.batch(batch).await?;
-            swept.unlinked += unlinked;
-            swept.left += batch.len() - unlinked;
+            for digest in self.batch(batch).await? {
+                digests.remove(&digest);
+                swept.unlinked += 1;
+            }
         }
+        swept.left = digests.len();
         Ok(swept)
     }
 
@@ -218,10 +253,10 @@ impl Sweeper {
         Ok(generation)
     }
 
-    /// Has the owners confirm a batch, then unlinks what the rule allows; how many went.
-    async fn batch(&self, digests: &[Digest]) -> Result<usize, SweepError> {
+    /// Has the owners confirm a batch, then unlinks what the rule allows; those that went.
+    async fn batch(&self, digests: &[Digest]) -> Result<Vec<Digest>, SweepError> {
         let mut confirmed = self.confirm(digests).await?;
-        let mut unlinked = 0;
+        let mut unlinked = Vec::new();
         for digest in digests {
             let said = confirmed.remove(digest).unwrap_or_default();
             let (agreed, planted, digest) = (self.agreed.clone(), self.planted, *digest);
@@ -234,7 +269,7 @@ impl Sweeper {
             };
             if self.store.unlink(&digest, decide).await? {
                 tracing::debug!(%digest, "unlinked");
-                unlinked += 1;
+                unlinked.push(digest);
             }
         }
         Ok(unlinked)

@@ -6,12 +6,14 @@ use trow_raft::{Digest, Evidence, NodeId, Planted, Variant};
 use crate::store::Acknowledged;
 
 /// What a first look says of a blob that is here; nothing is unlinked on its word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Candidate {
-    /// After a fence it may be unlinked.
-    pub sweep: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Candidate {
+    /// The state counts on it.
+    Keep,
     /// The state does not know it, but it was acknowledged lately: two fences from now.
-    pub waits: bool,
+    Waits,
+    /// After a fence it may be unlinked.
+    Sweep,
 }
 
 /// Whether a fence would be worth while for this blob.
@@ -21,11 +23,12 @@ pub(super) fn candidate(
     digest: &Digest,
     acknowledged: Acknowledged,
 ) -> Result<Candidate, StateError> {
-    if view.blob(digest)?.is_none() {
-        let lately = acknowledged.now || acknowledged.before;
-        return Ok(Candidate { sweep: !lately, waits: lately });
-    }
-    Ok(Candidate { sweep: !needed(view, me, digest)?, waits: false })
+    let known = view.blob(digest)?.is_some();
+    Ok(match known {
+        true if needed(view, me, digest)? => Candidate::Keep,
+        false if acknowledged.now || acknowledged.before => Candidate::Waits,
+        _ => Candidate::Sweep,
+    })
 }
 
 /// Whether the blob may be unlinked now; asked under its lock, on the state of this moment, after

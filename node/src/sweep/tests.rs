@@ -17,9 +17,7 @@ fn sweeper(sim: &Arc<Sim>, node: u64, planted: Planted) -> Sweeper {
 }
 
 async fn sweep(sim: &Arc<Sim>, node: u64, planted: Planted) -> Result<Swept, SweepError> {
-    let sweeper = sweeper(sim, node, planted);
-    let all: BTreeSet<Digest> = sweeper.everything().into_iter().collect();
-    sweeper.pass(&all, true).await
+    sweeper(sim, node, planted).pass(&mut BTreeSet::new(), true).await
 }
 
 fn blob(text: &str) -> (Bytes, Digest) {
