@@ -1,8 +1,18 @@
 //! skeleton
 #[allow(dead_code)]
+mod birth;
+#[allow(dead_code)]
+mod cluster_dir;
+#[allow(dead_code)]
 mod config;
 #[allow(dead_code)]
 mod copies;
+#[allow(dead_code)]
+mod identity;
+#[allow(dead_code)]
+mod listener;
+#[allow(dead_code)]
+mod peer;
 #[allow(dead_code)]
 mod peer_blobs;
 #[allow(dead_code)]

@@ -1,0 +1,66 @@
+//! What a node says of itself when a peer asks how it is.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use trow_raft::NodeId;
+
+/// How a node is, in its own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: String,
+    /// Its failure domain.
+    pub zone: String,
+    /// Where clients reach it, `host:port`.
+    pub client: String,
+    /// Where peers reach it, `host:port`.
+    pub peer: String,
+    /// The log index that it has applied.
+    pub applied: u64,
+    /// The log index that it knows to be committed.
+    pub committed: u64,
+    /// Its term.
+    pub term: u64,
+    /// Whom it takes for the leader.
+    pub leader: Option<NodeId>,
+    /// The state hash at `state_hash_at`.
+    pub state_hash: u64,
+    /// The last multiple of 16 not above `applied`.
+    pub state_hash_at: u64,
+    /// The highest feature level that it supports.
+    pub max_level: u32,
+    /// Its disk.
+    pub disk: Disk,
+    /// What its store lacks and has too much of; only when asked for.
+    pub audit: Option<Audit>,
+}
+
+/// A node's disk, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// Of the file system.
+    pub total: u64,
+    /// Available on it.
+    pub free: u64,
+    /// Taken by blobs.
+    pub blobs: u64,
+}
+
+/// A node's store against what the state says it should hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Durable blobs that it should hold and does not.
+    pub missing: u64,
+    /// Copies of durable blobs that it holds and should not.
+    pub strays: u64,
+    /// Blobs that it holds.
+    pub count: u64,
+    /// Bytes of the blobs that it holds.
+    pub bytes: u64,
+    /// Copies that only the cache knows.
+    pub cached: u64,
+}
+
+/// Tells how this node is; with the audit when the argument is true.
+pub type StatusFn = Arc<dyn Fn(bool) -> BoxFuture<'static, PeerStatus> + Send + Sync>;
