@@ -15,14 +15,16 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use futures::future::BoxFuture;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use trow_api::blobs::ByteStream;
+use trow_api::request_id;
 use trow_raft::metadata::Silence;
 use trow_raft::{Digest, Evidence, NodeId, RepoName};
 
+use crate::peer::Peers;
 pub use server::router;
 use wire::{Claimed, Confirm, Confirmed, Fault, Finished, HoldFrom, Length, UploadQuery};
 
@@ -92,7 +94,18 @@ pub struct Upload<'a> {
 }
 
 impl PeerBlobs {
-    /// Over this transport.
+    /// Over the blob connections of `peers`.
+    pub fn over(peers: &Peers) -> PeerBlobs {
+        let silence = peers.silence_fn();
+        let peers = peers.clone();
+        let call = move |node, request| {
+            let http = peers.http(node);
+            async move { http.call(request).await.map_err(|error| error.to_string()) }.boxed()
+        };
+        PeerBlobs::new(Arc::new(call), silence)
+    }
+
+    /// Over any transport.
     pub fn new(call: Call, silence: Silence) -> PeerBlobs {
         PeerBlobs { call, silence }
     }
@@ -157,7 +170,7 @@ impl PeerBlobs {
         let mut all = Vec::with_capacity(digests.len());
         for part in digests.chunks(wire::CONFIRM_MAX) {
             let question = Confirm { digests: part.to_vec() };
-            let answer: Confirmed = self.ask(node, LONG, Request::post("/confirm"), json(&question)).await?;
+            let answer: Confirmed = self.ask(node, LONG, posted("/confirm"), json(&question)).await?;
             if answer.held.len() != part.len() {
                 return Err(garbled(node, "another number of answers than questions"));
             }
@@ -178,7 +191,7 @@ impl PeerBlobs {
         sources: &[NodeId],
     ) -> Result<Finished, PeerError> {
         let body = json(&HoldFrom { sources: sources.to_vec() });
-        self.ask(node, LONG, Request::post(format!("/blob/{digest}/hold")), body).await
+        self.ask(node, LONG, posted(&format!("/blob/{digest}/hold")), body).await
     }
 
     /// Begins a session at `node` for someone whose own word would not count.
@@ -352,7 +365,10 @@ impl PeerBlobs {
         request: http::request::Builder,
         body: Body,
     ) -> Result<Response<Body>, PeerError> {
-        let request = request.body(body).map_err(|error| garbled(node, error))?;
+        let mut request = request.body(body).map_err(|error| garbled(node, error))?;
+        if let Some(id) = request_id::current() {
+            request.headers_mut().insert(request_id::HEADER, id.to_header());
+        }
         let unreachable = |why| PeerError::Unreachable { node, why };
         let reply = self.watched(node, limit, (self.call)(node, request)).await?.map_err(unreachable)?;
         if reply.status().is_success() {
@@ -404,6 +420,10 @@ fn upload_request(
         .uri(format!("{path}?{query}"))
         .header(wire::TICKET, upload.ticket)
         .header(wire::REPO, upload.repo.as_str())
+}
+
+fn posted(path: &str) -> http::request::Builder {
+    Request::post(path).header(header::CONTENT_TYPE, "application/json")
 }
 
 fn json(value: &impl Serialize) -> Body {

@@ -5,12 +5,16 @@
 //! are checked, and an acknowledged upload is durable on a write quorum that the state knows.
 //! Never does: leave a copy of what was read on a node that should not have it, or buffer a blob.
 
+mod agreement;
 mod candidates;
 mod commit;
+mod evidence;
 mod find;
 mod forward;
 mod read;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod token;
 mod uploads;
 
@@ -23,11 +27,12 @@ use async_trait::async_trait;
 use axum::Router;
 use futures::future::join_all;
 use trow_api::blobs::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
-use trow_raft::{Algorithm, Applied, Digest, Metadata, NodeId, RepoName};
+use trow_raft::{Algorithm, Applied, Digest, NodeId, RepoName};
 
 use crate::peer_blobs::wire::{Claimed, Fault};
 use crate::peer_blobs::{self, PeerBlobs};
 use crate::store::Store;
+pub use agreement::Agreement;
 pub use sessions::Limits;
 use token::Seal;
 pub(crate) use token::Ticket;
@@ -45,7 +50,7 @@ pub struct Replicated {
 struct Inner {
     me: NodeId,
     store: Store,
-    metadata: Metadata,
+    agreed: Agreement,
     peers: PeerBlobs,
     uploads: Uploads,
 }
@@ -60,18 +65,19 @@ pub struct Holder {
 }
 
 impl Replicated {
-    /// Over this node's store, the agreed metadata and the peers. `join_secret` is the cluster's,
+    /// Of the node `me`, over its store, the agreed metadata and the peers. `join_secret` is the cluster's,
     /// from which the key of upload tickets is derived. Needs a Tokio runtime.
     pub fn new(
+        me: NodeId,
         store: Store,
-        metadata: Metadata,
+        agreed: Agreement,
         peers: PeerBlobs,
         join_secret: &[u8],
         limits: Limits,
     ) -> Replicated {
         let seal = Seal::new(join_secret);
-        let uploads = Uploads::new(store.clone(), metadata.clone(), peers.clone(), seal, limits);
-        let inner = Arc::new(Inner { me: metadata.id(), store, metadata, peers, uploads });
+        let uploads = Uploads::new(me, store.clone(), agreed.clone(), peers.clone(), seal, limits);
+        let inner = Arc::new(Inner { me, store, agreed, peers, uploads });
         let weak = Arc::downgrade(&inner);
         tokio::spawn(async move {
             loop {
@@ -100,7 +106,7 @@ impl Replicated {
 
     /// Asks every member whether it holds the blob; those that do, and who did not answer.
     pub async fn locate(&self, digest: &Digest) -> Result<(Vec<Holder>, Vec<NodeId>), trow_raft::StateError> {
-        let members = self.inner.metadata.local().members()?;
+        let members = (self.inner.agreed.view)()?.members()?;
         let (me, store, peers) = (self.inner.me, &self.inner.store, &self.inner.peers);
         let answers = members.iter().map(|member| async move {
             if member.id == me {
@@ -142,7 +148,8 @@ impl Replicated {
 #[async_trait]
 impl Blobs for Replicated {
     async fn open(&self, digest: &Digest, size: u64, range: Range<u64>) -> Result<ByteStream, ReadBlobError> {
-        read::open(&self.inner.store, &self.inner.metadata, &self.inner.peers, digest, size, range).await
+        let Inner { me, store, agreed, peers, .. } = &*self.inner;
+        read::open((*me, store, agreed, peers), digest, size, range).await
     }
 
     async fn start(&self, repo: &RepoName, hint: Option<Algorithm>) -> Result<UploadToken, UploadError> {

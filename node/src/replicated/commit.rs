@@ -4,9 +4,6 @@
 //! also a blob that the state knows already, since the copies just made may be all that is left
 //! of it. Never does: give up on evidence that went stale, as long as members can be reached.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use futures::TryStreamExt as _;
 use futures::future::join_all;
 use tracing::{debug, warn};
@@ -15,14 +12,12 @@ use trow_raft::metadata::ProposeError;
 use trow_raft::{Applied, Command, Digest, Evidence, Member, NodeId, Outcome, Refusal, RepoName};
 
 use super::uploads::{hold_fault, peer_fault, store_fault};
-use super::{Replicated, candidates};
+use super::{Replicated, candidates, evidence};
 use crate::peer_blobs::PeerError;
 use crate::peer_blobs::wire::{Fault, Finished};
 
 /// How often evidence is gathered again before the client is told to come back.
 const ATTEMPTS: usize = 4;
-/// How long a repeated request waits to learn whether the first one took effect.
-const READ_WAIT: Duration = Duration::from_secs(5);
 
 impl Replicated {
     /// Makes the blob exist in `repo` on the word of `finished` and of as many more as it takes.
@@ -43,7 +38,7 @@ impl Replicated {
             self.gather(digest, &mut evidence, needed).await?;
             let command =
                 Command::CommitBlob { repo: repo.clone(), digest: *digest, size, evidence: evidence.clone() };
-            let applied = match self.inner.metadata.propose(actor, command).await {
+            let applied = match (self.inner.agreed.propose)(actor, command).await {
                 Ok(applied) => applied,
                 Err(ProposeError::Unknown(why)) => return Err(UploadError::OutcomeUnknown(why)),
                 Err(error) => return Err(UploadError::Unavailable(error.to_string())),
@@ -55,8 +50,8 @@ impl Replicated {
                     needed = *more as usize;
                 }
                 Outcome::Refused(refusal) => {
-                    warn!(%digest, %repo, %refusal, "the state refuses a blob that was held");
-                    return Err(UploadError::Unavailable(refusal.to_string()));
+                    warn!(%digest, %repo, %refusal, "the state refuses a blob that is held");
+                    return Ok(applied);
                 }
             }
         }
@@ -71,7 +66,7 @@ impl Replicated {
         digest: &Digest,
     ) -> Result<Option<Applied>, UploadError> {
         let unavailable = |error: &dyn std::fmt::Display| UploadError::Unavailable(error.to_string());
-        let view = self.inner.metadata.read(READ_WAIT).await.map_err(|error| unavailable(&error))?;
+        let view = (self.inner.agreed.confirmed)().await.map_err(|error| unavailable(&error))?;
         let link = view.link(repo, digest).map_err(|error| unavailable(&error))?;
         let blob = view.blob(digest).map_err(|error| unavailable(&error))?;
         let index = view.applied().map_err(|error| unavailable(&error))?;
@@ -80,7 +75,8 @@ impl Replicated {
     }
 
     fn members(&self) -> Result<Vec<Member>, UploadError> {
-        self.inner.metadata.local().members().map_err(|error| UploadError::Unavailable(error.to_string()))
+        let members = (self.inner.agreed.view)().and_then(|view| view.members());
+        members.map_err(|error| UploadError::Unavailable(error.to_string()))
     }
 
     /// Fresh evidence of every member that holds the blob and answers.
@@ -98,7 +94,7 @@ impl Replicated {
     }
 
     /// Has more members hold the blob until `needed` of them, and no fewer than the write quorum,
-    /// vouch for it; owners first. What is left in `evidence` is of members whose word counts.
+    /// vouch for it; owners first. What is left in `evidence` stands.
     async fn gather(
         &self,
         digest: &Digest,
@@ -106,15 +102,14 @@ impl Replicated {
         needed: usize,
     ) -> Result<(), UploadError> {
         let members = self.members()?;
-        let view = self.inner.metadata.local();
         let unavailable = |error: trow_raft::StateError| UploadError::Unavailable(error.to_string());
+        let view = (self.inner.agreed.view)().map_err(unavailable)?;
         let needed = needed.max(view.write_quorum().map_err(unavailable)?);
         let partition = view.partition(digest.partition()).map_err(unavailable)?;
         drop(view);
         let owners: Vec<NodeId> = partition.owners.iter().map(|owner| owner.node).collect();
-        let counts: BTreeSet<NodeId> = members.iter().filter(|m| m.state.counts()).map(|m| m.id).collect();
-        let holders: Vec<NodeId> = evidence.iter().map(|evidence| evidence.node).collect();
-        evidence.retain(|evidence| counts.contains(&evidence.node));
+        let holders: Vec<NodeId> = evidence.iter().map(|word| word.node).collect();
+        evidence::strike(evidence, &members);
         let mut asked = holders.clone();
         let silence = |node| {
             if node == self.inner.me { Some(Default::default()) } else { self.inner.peers.silence(node) }

@@ -25,7 +25,9 @@ impl Replicated {
     /// Begins a session here, or at another member when this node's word does not count as
     /// evidence yet.
     pub(super) async fn begin(&self, repo: &RepoName, hint: Option<Algorithm>) -> Result<Claimed, Fault> {
-        let members = self.inner.metadata.local().members().map_err(Fault::unavailable)?;
+        let view = (self.inner.agreed.view)().map_err(Fault::unavailable)?;
+        let members = view.members().map_err(Fault::unavailable)?;
+        drop(view);
         let me = self.inner.me;
         if members.iter().any(|member| member.id == me && member.state.counts()) {
             return self.inner.uploads.begin(repo, hint).await;

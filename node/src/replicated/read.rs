@@ -12,12 +12,14 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use sha2::Digest as _;
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, warn};
 use trow_api::blobs::{ByteStream, ReadBlobError};
-use trow_raft::{Algorithm, Digest, Metadata, NodeId, StateError};
+use trow_api::request_id;
+use trow_raft::{Algorithm, Digest, NodeId, StateError};
 
+use super::agreement::Agreement;
 use super::candidates;
 use crate::peer_blobs::PeerBlobs;
 use crate::store::{ReadError, Store};
@@ -33,16 +35,15 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// [`ReadBlobError::NotHere`] when no node gives its first byte.
 pub(super) async fn open(
-    store: &Store,
-    metadata: &Metadata,
-    peers: &PeerBlobs,
+    (me, store, agreed, peers): (NodeId, &Store, &Agreement, &PeerBlobs),
     digest: &Digest,
     size: u64,
     range: Range<u64>,
 ) -> Result<ByteStream, ReadBlobError> {
     let mut reader = Reader {
+        me,
         store: store.clone(),
-        metadata: metadata.clone(),
+        agreed: agreed.clone(),
         peers: peers.clone(),
         digest: *digest,
         size,
@@ -60,15 +61,22 @@ pub(super) async fn open(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ReadBlobError::NotHere),
         Err(error) => return Err(ReadBlobError::Failed(error)),
     };
-    let rest = stream::try_unfold(reader, |mut reader| async move {
-        Ok(reader.next().await?.map(|bytes| (bytes, reader)))
+    // The rest is read outside of the request's handler, but still on its behalf.
+    let (id, span) = (request_id::current(), tracing::Span::current());
+    let rest = stream::try_unfold(reader, move |mut reader| {
+        let next = async move { Ok(reader.next().await?.map(|bytes| (bytes, reader))) };
+        match id.clone() {
+            Some(id) => id.scope(next).instrument(span.clone()).boxed(),
+            None => next.boxed(),
+        }
     });
     Ok(Box::pin(stream::iter(first.map(Ok)).chain(rest)))
 }
 
 struct Reader {
+    me: NodeId,
     store: Store,
-    metadata: Metadata,
+    agreed: Agreement,
     peers: PeerBlobs,
     digest: Digest,
     size: u64,
@@ -115,7 +123,7 @@ impl Reader {
 
     /// Hashes relayed bytes; refuses the last of them when the whole is not what it should be.
     fn check(&mut self, node: NodeId, bytes: &Bytes) -> io::Result<()> {
-        if node == self.metadata.id() {
+        if node == self.me {
             // Its chunks were checked as they were read. What may follow from a peer rests on the
             // peer's checks likewise: hashing every local read for that case costs too much.
             self.hash = None;
@@ -138,7 +146,7 @@ impl Reader {
         loop {
             while let Some(node) = self.queue.pop_front() {
                 let wanted = self.at..self.end;
-                if node == self.metadata.id() {
+                if node == self.me {
                     match self.store.open_blob(&self.digest, Some(wanted)).await {
                         Ok(body) => {
                             return Ok((node, Box::pin(body.map(|item| item.map_err(io::Error::other)))));
@@ -167,8 +175,8 @@ impl Reader {
 
     /// This node, then its peers in the order to ask them.
     fn sources(&self) -> Result<Vec<NodeId>, StateError> {
-        let view = self.metadata.local();
-        let me = self.metadata.id();
+        let view = (self.agreed.view)()?;
+        let me = self.me;
         let away = view.blob(&self.digest)?.map(|blob| blob.away).unwrap_or_default();
         let partition = view.partition(self.digest.partition())?;
         let silence = |node| self.peers.silence(node);

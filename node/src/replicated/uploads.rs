@@ -17,8 +17,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use futures::future::join_all;
 use tracing::{debug, warn};
 use trow_api::blobs::ByteStream;
-use trow_raft::{Algorithm, Digest, Evidence, Member, Metadata, NodeId, RepoName};
+use trow_raft::{Algorithm, Digest, Evidence, Member, NodeId, RepoName};
 
+use super::agreement::Agreement;
 use super::sessions::{Content, Glance, Limits, Session, Sessions, State};
 use super::token::{Seal, Ticket, UploadId};
 use crate::peer_blobs::wire::{Claimed, Fault, Finished, UploadQuery};
@@ -34,7 +35,7 @@ pub struct Uploads {
 struct Inner {
     me: NodeId,
     store: Store,
-    metadata: Metadata,
+    agreed: Agreement,
     peers: PeerBlobs,
     seal: Seal,
     sessions: Sessions,
@@ -42,10 +43,16 @@ struct Inner {
 
 impl Uploads {
     /// None yet, within `limits`.
-    pub fn new(store: Store, metadata: Metadata, peers: PeerBlobs, seal: Seal, limits: Limits) -> Uploads {
-        let me = metadata.id();
+    pub fn new(
+        me: NodeId,
+        store: Store,
+        agreed: Agreement,
+        peers: PeerBlobs,
+        seal: Seal,
+        limits: Limits,
+    ) -> Uploads {
         let sessions = Sessions::new(limits);
-        Uploads { inner: Arc::new(Inner { me, store, metadata, peers, seal, sessions }) }
+        Uploads { inner: Arc::new(Inner { me, store, agreed, peers, seal, sessions }) }
     }
 
     /// Seals and opens tickets.
@@ -315,7 +322,7 @@ impl Uploads {
 impl Inner {
     /// How many members must hold a blob, and who they may be.
     fn holders(&self) -> Result<(usize, Vec<Member>), Fault> {
-        let view = self.metadata.local();
+        let view = (self.agreed.view)().map_err(Fault::unavailable)?;
         let quorum = view.write_quorum().map_err(Fault::unavailable)?;
         Ok((quorum, view.members().map_err(Fault::unavailable)?))
     }

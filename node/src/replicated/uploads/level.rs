@@ -11,11 +11,11 @@ use trow_raft::NodeId;
 
 use super::super::candidates;
 use super::super::sessions::{Content, Session, State};
-use super::pour::Feed;
+use super::pour::{Feed, PIECE};
 use super::{Uploads, peer_fault, store_fault};
 use crate::peer_blobs::Upload;
 use crate::peer_blobs::wire::{Fault, UploadQuery};
-use crate::store::{CHUNK, Staged};
+use crate::store::Staged;
 
 impl Uploads {
     /// Brings every mirror level, replacing those that do not answer.
@@ -96,7 +96,7 @@ impl Uploads {
         let feed = Feed::new(peers, mirror, &session.repo, &ticket, there);
         let mut sent = there;
         while sent < staged.len() {
-            let piece: Bytes = match staged.read(sent, CHUNK).await {
+            let piece: Bytes = match staged.read(sent, PIECE).await {
                 Ok(piece) if !piece.is_empty() => piece,
                 Ok(_) => return Err(Fault::unavailable("the staged file is shorter than what was written")),
                 Err(error) => return Err(store_fault(error)),

@@ -12,18 +12,20 @@ use futures::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use tracing::debug;
+use tracing::{Instrument as _, debug};
 use trow_api::blobs::ByteStream;
+use trow_api::request_id;
 use trow_raft::{NodeId, RepoName};
 
 use super::super::sessions::{Content, Session, State};
 use super::{Uploads, store_fault};
 use crate::peer_blobs::wire::{Fault, Length, UploadQuery};
 use crate::peer_blobs::{PeerBlobs, PeerError, Upload, body_of};
-use crate::store::CHUNK;
 
-/// Pieces of at most [`CHUNK`] bytes that may wait for one mirror.
-const IN_FLIGHT: usize = 2;
+/// Bytes given on at once.
+pub(super) const PIECE: usize = 64 << 10;
+/// Pieces that may wait for one mirror: half a MiB at most.
+const IN_FLIGHT: usize = 8;
 /// A body that brings nothing for this long has broken off.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long a mirror may not take a byte before its silence counts.
@@ -43,11 +45,15 @@ impl Feed {
     pub(super) fn new(peers: &PeerBlobs, node: NodeId, repo: &RepoName, ticket: &str, at: u64) -> Feed {
         let (pieces, received) = mpsc::channel(IN_FLIGHT);
         let (peers, repo, ticket) = (peers.clone(), repo.clone(), ticket.to_owned());
-        let reply = tokio::spawn(async move {
+        let sending = async move {
             let query = UploadQuery { at: Some(at), ..UploadQuery::default() };
             let upload = Upload { repo: &repo, ticket: &ticket };
             peers.mirror_append(node, upload, &query, body_of(ReceiverStream::new(received))).await
-        });
+        };
+        let reply = match request_id::current() {
+            Some(id) => tokio::spawn(id.scope(sending).in_current_span()),
+            None => tokio::spawn(sending),
+        };
         Feed { node, pieces, reply }
     }
 
@@ -142,7 +148,7 @@ impl Uploads {
             );
         }
         while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(CHUNK));
+            let piece = bytes.split_to(bytes.len().min(PIECE));
             self.inner.sessions.charge(share, piece.len() as u64)?;
             if let Err(error) = staged.write(piece.clone()).await {
                 *content = Content::Gone;

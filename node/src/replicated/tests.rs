@@ -1,0 +1,6 @@
+//! Several nodes' blobs in one process: real stores, a real state, and a network whose nodes can
+//! be taken down in mid-body. See `harness`.
+
+mod harness;
+mod reads;
+mod uploads;
