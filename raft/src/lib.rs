@@ -32,4 +32,6 @@ pub use metadata::{
 };
 pub use name::{RepoName, Tag};
 pub use planted::{Planted, Variant};
-pub use state::{ApplyEntry, BlobRow, LinkRow, ManifestRow, State, StateError, TagMove, TagRow, View};
+pub use state::{
+    ApplyEntry, BlobRow, Exported, LinkRow, ManifestRow, State, StateError, TagMove, TagRow, View,
+};

@@ -1,6 +1,6 @@
 //! Opening the state's file.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -16,6 +16,7 @@ const CACHE: usize = 24 << 20;
 
 /// Opens or makes the file, with all its tables.
 pub(super) fn open(file: &Path, planted: Planted) -> Result<Database, StateError> {
+    let is_new = !file.exists();
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE);
     let database = if planted.is(Variant::SkipFsyncCheckpoint) {
@@ -29,6 +30,11 @@ pub(super) fn open(file: &Path, planted: Planted) -> Result<Database, StateError
         transaction.open_table(table.definition())?;
     }
     transaction.commit()?;
+    if is_new && let Some(directory) = file.parent() {
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        // A checkpoint is worth nothing in a file that a power cut takes out of its directory.
+        File::open(directory)?.sync_all()?;
+    }
     Ok(database)
 }
 
