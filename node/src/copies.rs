@@ -9,15 +9,12 @@ pub mod sim;
 
 use std::sync::Arc;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use trow_api::blobs::ByteStream;
 use trow_raft::metadata::ProposeError;
 use trow_raft::state::{StateError, View};
 use trow_raft::{Applied, Changes, Command, Digest, Evidence, NodeId};
-
-use crate::peer_blobs::PeerBlobs;
 
 /// What the cluster agreed on, as far as this node applied it.
 #[derive(Clone)]
@@ -49,28 +46,6 @@ pub struct Others {
 }
 
 impl Others {
-    /// The peers over the blob transport.
-    pub fn of(peers: &PeerBlobs) -> Others {
-        let fetching = peers.clone();
-        let fetch = move |node: NodeId, digest: Digest| {
-            let peers = fetching.clone();
-            let fetched = async move {
-                peers
-                    .fetch(node, &digest, None)
-                    .await
-                    .map(|fetched| fetched.body)
-                    .map_err(|err| err.to_string())
-            };
-            fetched.boxed()
-        };
-        let asking = peers.clone();
-        let confirm = move |node: NodeId, digests: Vec<Digest>| {
-            let peers = asking.clone();
-            async move { peers.confirm(node, &digests).await.map_err(|err| err.to_string()) }.boxed()
-        };
-        Others { fetch: Arc::new(fetch), confirm: Arc::new(confirm) }
-    }
-
     /// Asks all of `nodes` at once about `digests`, and gives what each said.
     pub async fn confirm_all(
         &self,

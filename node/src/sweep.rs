@@ -34,7 +34,7 @@ const APPLY: Duration = Duration::from_secs(10);
 /// Blobs confirmed and unlinked at a time: confirmations are used while they are fresh.
 const BATCH: usize = 256;
 /// A generation that acknowledged more blobs than this is ended, for its memory's sake.
-const ACKNOWLEDGED_MAX: usize = 200_000;
+const ACKNOWLEDGED_MAX: usize = 50_000;
 
 /// Why a pass ended early. It is tried again.
 #[derive(Debug, thiserror::Error)]
