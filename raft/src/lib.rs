@@ -10,6 +10,8 @@
 pub mod changes;
 pub mod codec;
 pub mod command;
+mod consensus;
+pub(crate) mod controller;
 pub mod digest;
 pub mod id;
 pub mod limits;

@@ -4,20 +4,36 @@
 //! applied once; a confirmed read sees everything acknowledged before it arrived. A storage error
 //! ends the process. Never does: HTTP, blobs, discovery.
 
+mod birth;
+mod boot;
 mod error;
+mod join;
+mod leader;
+mod leadership;
+mod open;
+mod propose;
+mod reads;
+mod receive;
+mod service;
 mod settings;
+mod upkeep;
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 
 pub use error::{InitializeError, JoinError, NoQuorum, OpenError, ProposeError};
+pub use service::Service;
 pub use settings::{Connect, ConnectError, PeerId, Settings, Silence};
 
-use crate::command::{Applied, Command};
-use crate::id::{ClusterId, NodeId};
-use crate::member::Member;
+use crate::changes::Changes;
+use crate::consensus::log_store::LogStore;
+use crate::consensus::machine::Machine;
+use crate::consensus::types::Raft;
+use crate::id::NodeId;
+use crate::proto::raft::raft_server::RaftServer;
 pub use crate::state::View;
 
 /// Who leads, as far as this node knows.
@@ -49,82 +65,65 @@ pub struct Metrics {
 
 /// The handle. Cheap to clone.
 #[derive(Clone)]
-pub struct Metadata;
+pub struct Metadata(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    raft: Raft,
+    log: LogStore,
+    machine: Machine,
+    proposer: propose::Proposer,
+    room: leader::Room,
+    rounds: reads::Rounds,
+    leadership: leadership::Observer,
+    /// Whether this process may serve hits by digest.
+    started: watch::Sender<bool>,
+    /// Turns true when the handle shuts down.
+    stop: watch::Sender<bool>,
+}
 
 impl Metadata {
-    /// Opens log and state in `settings.dir` and starts consensus.
-    ///
-    /// # Errors
-    /// The files are not usable.
-    pub async fn open(_settings: Settings) -> Result<Metadata, OpenError> {
-        Err(OpenError::Consensus("not built yet".into()))
-    }
-
     /// This node.
     pub fn id(&self) -> NodeId {
-        NodeId(0)
+        self.0.settings.id
+    }
+
+    /// The tonic service for the peer listener, which must insert [`PeerId`] into requests.
+    pub fn service(&self) -> RaftServer<Service> {
+        service::server(self.clone())
     }
 
     /// Whether this node was ever a member: there is a vote or an entry on its disk.
     pub fn has_log(&self) -> bool {
-        false
-    }
-
-    /// Records the first voter set. All nodes of it call this with the identical set, each only
-    /// when it was never a member and all are bound to the set.
-    ///
-    /// # Errors
-    /// The node was a member already.
-    pub async fn initialize(&self, _set: BTreeSet<NodeId>) -> Result<(), InitializeError> {
-        Err(InitializeError("not built yet".into()))
-    }
-
-    /// Names a newborn cluster: whoever leads proposes its first commands; the others wait until
-    /// they see them. Called by every node of the first set whenever `local()` has no cluster id
-    /// (so also after a restart in the middle); takes effect once. Waits without limit.
-    pub async fn birth(&self, _rf: u32, _members: Vec<Member>) -> ClusterId {
-        ClusterId(0)
-    }
-
-    /// Adds `member` as a joining learner, in one entry with its row. Runs on any member.
-    ///
-    /// # Errors
-    /// No quorum, or the node is refused.
-    pub async fn join(&self, _member: Member) -> Result<ClusterId, JoinError> {
-        Err(JoinError::Unborn)
-    }
-
-    /// Proposes `command` on behalf of `actor`; waits up to 5 s for a leader, and up to 1 s until
-    /// it is applied here too.
-    ///
-    /// # Errors
-    /// See [`ProposeError`].
-    pub async fn propose(&self, _actor: &str, _command: Command) -> Result<Applied, ProposeError> {
-        Err(ProposeError::NoLeader)
-    }
-
-    /// A snapshot that sees everything acknowledged anywhere before this call.
-    ///
-    /// # Errors
-    /// No quorum confirmed it within `wait`.
-    pub async fn read(&self, _wait: Duration) -> Result<View, NoQuorum> {
-        Err(NoQuorum { since: SystemTime::UNIX_EPOCH })
+        self.0.log.is_used()
     }
 
     /// What is applied here; may be behind.
     pub fn local(&self) -> View {
-        unimplemented!("comes with the state machine")
+        self.0.machine.view()
     }
 
     /// What is applied here, for hits by digest: a starting node first waits for its first
     /// confirmed read, or to know that there is no quorum.
     pub async fn digest_view(&self) -> View {
-        unimplemented!("comes with the state machine")
+        // The sender lives as long as the handle, so that the wait ends.
+        let _ = self.0.started.subscribe().wait_for(|started| *started).await;
+        self.local()
     }
 
     /// The index applied here; changes with each batch.
     pub fn applied(&self) -> watch::Receiver<u64> {
-        watch::channel(0).1
+        self.0.machine.applied()
+    }
+
+    /// Which blobs and partitions applied entries touched.
+    pub fn changes(&self) -> Arc<Changes> {
+        self.0.machine.changes().clone()
+    }
+
+    /// Counts the snapshots that replaced the state; after each, everything derived is void.
+    pub fn installed(&self) -> watch::Receiver<u64> {
+        self.0.machine.installed()
     }
 
     /// The members that vote, as of the last membership that is known here; during a change, of
@@ -135,25 +134,35 @@ impl Metadata {
 
     /// Who leads, and whether there is a quorum as far as this node knows.
     pub fn leadership(&self) -> Leadership {
-        Leadership { leader: None, term: 0, quorum: false, since: SystemTime::UNIX_EPOCH }
+        self.0.leadership.now()
     }
 
     /// Wakes when [`Metadata::leadership`] changes.
     pub fn leadership_watch(&self) -> watch::Receiver<Leadership> {
-        watch::channel(self.leadership()).1
+        self.0.leadership.watch()
     }
 
-    /// Waits until every reachable member applied `index`, at most `limit`.
-    pub async fn wait_applied_everywhere(&self, _index: u64, _limit: Duration) {}
+    /// Who votes, by id; for status. Others are learners.
+    pub fn voters(&self) -> Vec<NodeId> {
+        self.0.raft.voter_ids().map(NodeId).collect()
+    }
 
     /// Figures for the metrics endpoint.
     pub fn metrics(&self) -> Metrics {
-        Metrics::default()
+        let raft = self.0.raft.metrics();
+        let raft = raft.borrow_watched();
+        Metrics {
+            term: raft.current_term,
+            applied: *self.0.machine.applied().borrow(),
+            committed: raft.local_committed.map_or(0, |id| id.index),
+            log_fsyncs: self.0.log.fsyncs(),
+        }
     }
 
-    /// When this node leads: hands leadership to a caught-up voter, bounded in time.
-    pub async fn transfer_leadership(&self) {}
-
-    /// Stops consensus, writes a checkpoint of the state and closes the files.
-    pub async fn shutdown(&self) {}
+    /// Whether `index` is applied here before `limit` is over.
+    async fn applied_within(&self, index: u64, limit: Duration) -> bool {
+        let mut applied = self.applied();
+        let reached = applied.wait_for(|applied| *applied >= index);
+        matches!(tokio::time::timeout(limit, reached).await, Ok(Ok(_)))
+    }
 }

@@ -1,0 +1,170 @@
+//! What is known of the log without reading the file: its ends, the vote, and the newest entries.
+//!
+//! Always holds: every entry that is not durable yet is here, so that an append is readable at
+//! once; older ones are kept while they fit, because followers and apply read the tail.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard};
+
+use bytes::Bytes;
+use openraft::storage::LogState;
+use tokio::sync::watch;
+
+use super::table::Loaded;
+use crate::consensus::types::{LogId, TypeConfig, Vote};
+
+/// Bytes of durable entries kept for readers.
+const KEEP: usize = 12 << 20;
+
+pub(super) struct Memory {
+    inner: Mutex<Inner>,
+    flushed: watch::Sender<u64>,
+}
+
+struct Inner {
+    vote: Option<Vote>,
+    purged: Option<LogId>,
+    last: Option<LogId>,
+    committed: Option<LogId>,
+    committed_is_new: bool,
+    /// Consecutive, ending with `last`.
+    tail: VecDeque<(LogId, Bytes)>,
+    tail_bytes: usize,
+    log_bytes: u64,
+}
+
+impl Memory {
+    pub(super) fn new(loaded: Loaded) -> Memory {
+        let flushed = watch::Sender::new(loaded.last.map_or(0, |id| id.index + 1));
+        let inner = Inner {
+            vote: loaded.vote,
+            purged: loaded.purged,
+            last: loaded.last,
+            committed: loaded.committed,
+            committed_is_new: false,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            log_bytes: 0,
+        };
+        Memory { inner: Mutex::new(inner), flushed }
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        let inner = self.lock();
+        inner.vote.is_some() || inner.last.is_some()
+    }
+
+    pub(super) fn vote(&self) -> Option<Vote> {
+        self.lock().vote
+    }
+
+    pub(super) fn set_vote(&self, vote: Vote) {
+        self.lock().vote = Some(vote);
+    }
+
+    pub(super) fn committed(&self) -> Option<LogId> {
+        self.lock().committed
+    }
+
+    pub(super) fn set_committed(&self, committed: Option<LogId>) {
+        let mut inner = self.lock();
+        inner.committed_is_new |= inner.committed != committed;
+        inner.committed = committed;
+    }
+
+    /// The committed id if it was not written yet.
+    pub(super) fn take_committed(&self) -> Option<LogId> {
+        let mut inner = self.lock();
+        if std::mem::take(&mut inner.committed_is_new) { inner.committed } else { None }
+    }
+
+    pub(super) fn log_state(&self) -> LogState<TypeConfig> {
+        let inner = self.lock();
+        LogState { last_purged_log_id: inner.purged, last_log_id: inner.last }
+    }
+
+    pub(super) fn flushed(&self) -> watch::Receiver<u64> {
+        self.flushed.subscribe()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.lock().log_bytes
+    }
+
+    pub(super) fn append(&self, entries: &[(LogId, Bytes)]) {
+        let mut inner = self.lock();
+        for (id, bytes) in entries {
+            inner.tail_bytes += bytes.len();
+            inner.log_bytes += bytes.len() as u64;
+            inner.last = Some(*id);
+            inner.tail.push_back((*id, bytes.clone()));
+        }
+    }
+
+    pub(super) fn truncate_after(&self, last: Option<LogId>) {
+        let mut inner = self.lock();
+        let keep = |id: &LogId| last.is_some_and(|last| id.index <= last.index);
+        while inner.tail.back().is_some_and(|(id, _)| !keep(id)) {
+            if let Some((_, bytes)) = inner.tail.pop_back() {
+                inner.tail_bytes -= bytes.len();
+            }
+        }
+        inner.last = last.min(inner.last).max(inner.purged);
+        self.flushed.send_if_modified(|flushed| {
+            let end = last.map_or(0, |id| id.index + 1);
+            std::mem::replace(flushed, end.min(*flushed)) > end
+        });
+    }
+
+    pub(super) fn purge(&self, upto: LogId) {
+        let mut inner = self.lock();
+        while inner.tail.front().is_some_and(|(id, _)| id.index <= upto.index) {
+            if let Some((_, bytes)) = inner.tail.pop_front() {
+                inner.tail_bytes -= bytes.len();
+            }
+        }
+        inner.purged = inner.purged.max(Some(upto));
+        inner.last = inner.last.max(Some(upto));
+        inner.log_bytes = inner.tail_bytes as u64;
+    }
+
+    /// Everything below `end` is durable: announces it and forgets the oldest beyond [`KEEP`].
+    pub(super) fn mark_flushed(&self, end: u64) {
+        let mut inner = self.lock();
+        // A truncation may have overtaken the commit that is reported here.
+        let end = end.min(inner.last.map_or(0, |id| id.index + 1));
+        self.flushed.send_if_modified(|flushed| std::mem::replace(flushed, end.max(*flushed)) < end);
+        while inner.tail_bytes > KEEP && inner.tail.front().is_some_and(|(id, _)| id.index < end) {
+            if let Some((_, bytes)) = inner.tail.pop_front() {
+                inner.tail_bytes -= bytes.len();
+            }
+        }
+    }
+
+    /// Splits `range` into what must be read from the file and the entries that are here.
+    pub(super) fn read(&self, range: Range<u64>, max_bytes: usize) -> (Range<u64>, Vec<Bytes>) {
+        let inner = self.lock();
+        let end = range.end.min(inner.last.map_or(0, |id| id.index + 1));
+        let start = range.start.max(inner.purged.map_or(0, |id| id.index + 1));
+        let first = inner.tail.front().map_or(end, |(id, _)| id.index);
+        let on_disk = start..end.min(first).max(start);
+        let mut here = Vec::new();
+        let mut bytes = 0;
+        if on_disk.is_empty() || max_bytes == usize::MAX {
+            let skip = (start.max(first) - first) as usize;
+            for (_, entry) in inner.tail.iter().skip(skip).take_while(|(id, _)| id.index < end) {
+                bytes += entry.len();
+                if !here.is_empty() && bytes > max_bytes {
+                    break;
+                }
+                here.push(entry.clone());
+            }
+        }
+        (on_disk, here)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

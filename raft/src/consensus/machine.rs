@@ -1,0 +1,295 @@
+//! The state machine: committed entries into the [`State`], in batches, one transaction each.
+//!
+//! Always holds: apply, checkpoint and installation exclude each other; the state becomes durable
+//! only up to what the log has flushed, so that a crash never leaves a state ahead of its log
+//! (followers apply entries before their own flush). An entry that does not decode, or a state
+//! that does not write, ends the process. Never does: fsync per entry.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use futures::{Stream, StreamExt};
+use openraft::entry::RaftEntry;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
+use openraft::{OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::{Mutex, watch};
+
+use super::disk::fatal;
+use super::snapshot::{FilesError, SnapshotData, StateFiles};
+use super::types::{Encoded, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
+use super::wire;
+use crate::changes::Changes;
+use crate::codec;
+use crate::planted::{Planted, Variant};
+use crate::state::{ApplyEntry, State, View};
+
+/// A batch is at most this many entries, or about [`BATCH_BYTES`].
+const BATCH: usize = 512;
+const BATCH_BYTES: usize = 4 << 20;
+
+type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
+type Responders = Vec<Option<ApplyResponder<TypeConfig>>>;
+
+/// The state machine of one node. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Machine(Arc<Inner>);
+
+struct Inner {
+    files: StateFiles,
+    state: RwLock<Arc<State>>,
+    planted: Planted,
+    /// Held by whoever changes the state or makes it durable.
+    turn: Mutex<()>,
+    applied: watch::Sender<u64>,
+    installed: watch::Sender<u64>,
+    changes: Arc<Changes>,
+    /// One past the index that the log has flushed.
+    flushed: watch::Receiver<u64>,
+    /// Bytes applied since the last checkpoint.
+    unsaved: AtomicU64,
+}
+
+impl Machine {
+    /// Opens the state in `dir`. `flushed` is one past the highest durable log index.
+    pub(crate) fn open(
+        dir: &Path,
+        flushed: watch::Receiver<u64>,
+        planted: Planted,
+    ) -> Result<Machine, FilesError> {
+        let (files, state) = StateFiles::open(dir, planted)?;
+        let applied = watch::Sender::new(state.view()?.applied()?);
+        Ok(Machine(Arc::new(Inner {
+            files,
+            state: RwLock::new(Arc::new(state)),
+            planted,
+            turn: Mutex::new(()),
+            applied,
+            installed: watch::Sender::new(0),
+            changes: Arc::default(),
+            flushed,
+            unsaved: AtomicU64::new(0),
+        })))
+    }
+
+    /// The rows as they are now.
+    pub(crate) fn view(&self) -> View {
+        match self.state().view() {
+            Ok(view) => view,
+            Err(error) => fatal("read of the state", &error),
+        }
+    }
+
+    /// The index applied; changes with each batch.
+    pub(crate) fn applied(&self) -> watch::Receiver<u64> {
+        self.0.applied.subscribe()
+    }
+
+    /// How many snapshots were installed; after each, everything derived from rows is void.
+    pub(crate) fn installed(&self) -> watch::Receiver<u64> {
+        self.0.installed.subscribe()
+    }
+
+    /// What applied entries touched.
+    pub(crate) fn changes(&self) -> &Arc<Changes> {
+        &self.0.changes
+    }
+
+    /// Bytes applied since the last checkpoint.
+    pub(crate) fn unsaved(&self) -> u64 {
+        self.0.unsaved.load(Ordering::Relaxed)
+    }
+
+    /// A path for a file under construction.
+    pub(crate) fn scratch(&self, kind: &str) -> std::path::PathBuf {
+        self.0.files.scratch(kind)
+    }
+
+    /// Makes the state durable if the log is durable up to it; false when it is not yet.
+    pub(crate) async fn checkpoint(&self) -> bool {
+        let _turn = self.0.turn.lock().await;
+        self.checkpoint_in_turn().await
+    }
+
+    async fn checkpoint_in_turn(&self) -> bool {
+        let state = self.state();
+        let ahead = match state.view().and_then(|view| Ok((view.log_id()?, view.applied()?))) {
+            Ok((None, _)) => false,
+            Ok((Some(_), applied)) => *self.0.flushed.borrow() <= applied,
+            Err(error) => fatal("read of the state", &error),
+        };
+        if ahead && !self.0.planted.is(Variant::C5CheckpointAhead) {
+            return false;
+        }
+        let done = tokio::task::spawn_blocking(move || state.checkpoint()).await;
+        match done {
+            Ok(Ok(_)) => self.0.unsaved.store(0, Ordering::Relaxed),
+            Ok(Err(error)) => fatal("checkpoint of the state", &error),
+            Err(error) => fatal("checkpoint of the state", &error),
+        }
+        true
+    }
+
+    fn state(&self) -> Arc<State> {
+        self.0.state.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    async fn apply_batch(&self, entries: Vec<Entry>, responders: Responders) {
+        let bytes: usize =
+            entries.iter().filter_map(|entry| entry.payload.envelope.as_ref()).map(|e| e.0.len()).sum();
+        let last = entries.last().map_or(0, RaftEntry::index);
+        let turn = self.0.turn.lock().await;
+        let machine = self.clone();
+        let applied = tokio::task::spawn_blocking(move || {
+            let entries: Vec<ApplyEntry> = entries.iter().map(to_apply).collect();
+            machine.note(&entries);
+            let applied = match machine.state().apply(&entries) {
+                Ok(applied) => applied,
+                Err(error) => fatal("write of the state", &error),
+            };
+            machine.note(&entries);
+            applied.iter().map(|applied| Encoded(codec::encode_applied(applied))).collect::<Vec<_>>()
+        });
+        let outcomes = match applied.await {
+            Ok(outcomes) => outcomes,
+            Err(error) => fatal("apply", &error),
+        };
+        drop(turn);
+        self.0.unsaved.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.applied.send_replace(last);
+        for (responder, outcome) in responders.into_iter().zip(outcomes) {
+            if let Some(responder) = responder {
+                responder.send(outcome);
+            }
+        }
+    }
+
+    /// Tells [`Changes`]; before and after, for a reader in between.
+    fn note(&self, entries: &[ApplyEntry]) {
+        for envelope in entries.iter().filter_map(|entry| entry.envelope.as_ref()) {
+            self.0.changes.note(&envelope.command);
+        }
+    }
+
+    /// The position of `view`, as consensus names it.
+    fn meta(view: &View) -> io::Result<SnapshotMeta> {
+        let (last_log_id, last_membership) = position(view)?;
+        Ok(SnapshotMeta { last_log_id, last_membership })
+    }
+}
+
+/// Which entry and membership `view` stands at.
+fn position(view: &View) -> io::Result<(Option<LogId>, StoredMembership)> {
+    let log_id = view.log_id().map_err(io::Error::other)?;
+    let membership = view.membership().map_err(io::Error::other)?;
+    let log_id = log_id.map(|bytes| wire::decode_log_id(&bytes)).transpose()?;
+    let membership = membership.map(|bytes| wire::decode_stored_membership(&bytes)).transpose()?;
+    Ok((log_id, membership.unwrap_or_default()))
+}
+
+fn to_apply(entry: &Entry) -> ApplyEntry {
+    let envelope = entry.payload.envelope.as_ref().map(|encoded| match codec::decode_envelope(encoded.0.clone()) {
+        Ok(envelope) => envelope,
+        Err(error) => fatal("decoding of a committed entry", &error),
+    });
+    let membership = entry.payload.membership.clone().map(|membership| {
+        wire::encode_stored_membership(&StoredMembership::new(Some(entry.log_id), membership))
+    });
+    ApplyEntry { index: entry.index(), log_id: wire::encode_log_id(&entry.log_id), envelope, membership }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Machine;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        position(&self.view())
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let (mut batch, mut responders, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some(next) = entries.next().await {
+            let (entry, responder): EntryResponder<TypeConfig> = next?;
+            bytes += entry.payload.envelope.as_ref().map_or(0, |envelope| envelope.0.len());
+            batch.push(entry);
+            responders.push(responder);
+            if batch.len() >= BATCH || bytes >= BATCH_BYTES {
+                self.apply_batch(std::mem::take(&mut batch), std::mem::take(&mut responders)).await;
+                bytes = 0;
+            }
+        }
+        if !batch.is_empty() {
+            self.apply_batch(batch, responders).await;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Machine {
+        self.clone()
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        let turn = self.0.turn.lock().await;
+        let machine = self.clone();
+        let expected = meta.last_log_id;
+        let installed = tokio::task::spawn_blocking(move || machine.install(snapshot, expected)).await;
+        installed.map_err(io::Error::other)??;
+        drop(turn);
+        self.0.unsaved.store(0, Ordering::Relaxed);
+        self.0.changes.note_everything();
+        self.0.installed.send_modify(|count| *count += 1);
+        self.0.applied.send_replace(meta.last_log_id.map_or(0, |id| id.index));
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let view = self.view();
+        let meta = Machine::meta(&view)?;
+        Ok(meta.last_log_id.is_some().then_some(Snapshot { meta, snapshot: SnapshotData::Rows(view) }))
+    }
+}
+
+impl Machine {
+    fn install(&self, snapshot: SnapshotData, expected: Option<LogId>) -> io::Result<()> {
+        let path = match snapshot {
+            SnapshotData::File(path) => path,
+            SnapshotData::Rows(view) => {
+                let path = self.scratch("export");
+                State::export(&view, &path).map_err(io::Error::other)?;
+                path
+            }
+        };
+        let state = self.0.files.install(&path, self.0.planted)?;
+        let (found, _) = position(&state.view().map_err(io::Error::other)?)?;
+        if found != expected {
+            return Err(io::Error::other("the snapshot does not stand where its header says"));
+        }
+        *self.0.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(state);
+        Ok(())
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Machine {
+    type SnapshotData = SnapshotData;
+
+    /// Nothing is built: the state itself, once durable, is the snapshot.
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let mut flushed = self.0.flushed.clone();
+        loop {
+            flushed.mark_unchanged();
+            let turn = self.0.turn.lock().await;
+            if self.checkpoint_in_turn().await {
+                let view = self.view();
+                drop(turn);
+                let meta = Machine::meta(&view)?;
+                return Ok(Snapshot { meta, snapshot: SnapshotData::Rows(view) });
+            }
+            drop(turn);
+            flushed.changed().await.map_err(io::Error::other)?;
+        }
+    }
+}

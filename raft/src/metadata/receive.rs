@@ -1,0 +1,103 @@
+//! Receiving a snapshot: into a new file, its digest checked before consensus hears of it.
+//!
+//! openraft stops for good when an installation fails, so that everything a peer can get wrong
+//! is found here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use openraft::storage::Snapshot;
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+use tonic::{Status, Streaming};
+
+use super::Metadata;
+use crate::consensus::disk::fatal;
+use crate::consensus::snapshot::SnapshotData;
+use crate::consensus::types::{SnapshotMeta, Vote};
+use crate::consensus::wire;
+use crate::id::NodeId;
+use crate::proto::raft as pb;
+use crate::proto::raft::snapshot_part::Part;
+
+/// Without a part for this long, the transfer has failed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A file under construction; deleted unless it was taken.
+struct Incoming {
+    path: PathBuf,
+    taken: bool,
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.taken {
+            // What is left over is deleted at the next start.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Metadata {
+    pub(super) async fn receive_snapshot(
+        &self,
+        peer: NodeId,
+        mut parts: Streaming<pb::SnapshotPart>,
+    ) -> Result<pb::SnapshotReply, Status> {
+        let Some(Part::Header(header)) = next(&mut parts).await? else {
+            return Err(Status::invalid_argument("a snapshot begins with its header"));
+        };
+        let invalid = |error: wire::WireError| Status::invalid_argument(error.to_string());
+        let vote = wire::vote_from(header.vote).map_err(invalid)?;
+        if vote.leader_id.node_id != peer.0 {
+            return Err(Status::permission_denied("the snapshot is not the sender's own"));
+        }
+        let meta = SnapshotMeta {
+            last_log_id: header.last_log_id.map(wire::log_id_from),
+            last_membership: wire::stored_membership_from(header.membership).map_err(invalid)?,
+        };
+        let mut incoming = Incoming { path: self.0.machine.scratch("incoming"), taken: false };
+        self.receive_file(&incoming.path, &mut parts).await?;
+        incoming.taken = true;
+        self.install(vote, meta, incoming.path.clone()).await
+    }
+
+    async fn receive_file(&self, path: &PathBuf, parts: &mut Streaming<pb::SnapshotPart>) -> Result<(), Status> {
+        let disk = |error: std::io::Error| Status::resource_exhausted(error.to_string());
+        let mut file = tokio::fs::File::create_new(path).await.map_err(disk)?;
+        let mut hash = Sha256::new();
+        loop {
+            match next(parts).await? {
+                Some(Part::Data(data)) => {
+                    self.0.leadership.hear();
+                    hash.update(&data);
+                    file.write_all(&data).await.map_err(disk)?;
+                }
+                Some(Part::Digest(digest)) if digest[..] == hash.clone().finalize()[..] => break,
+                Some(Part::Digest(_)) => return Err(Status::data_loss("the snapshot was damaged on its way")),
+                Some(Part::Header(_)) => return Err(Status::invalid_argument("a second header")),
+                None => return Err(Status::data_loss("the snapshot ends before its digest")),
+            }
+        }
+        file.flush().await.map_err(disk)?;
+        if let Err(error) = file.sync_all().await {
+            fatal("fsync of a received snapshot", &error);
+        }
+        Ok(())
+    }
+
+    async fn install(&self, vote: Vote, meta: SnapshotMeta, path: PathBuf) -> Result<pb::SnapshotReply, Status> {
+        tracing::info!(snapshot = %meta, "installing the state that the leader sent");
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::File(path) };
+        let reply = self.0.raft.install_full_snapshot(vote, snapshot).await;
+        let reply = reply.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(pb::SnapshotReply { vote: Some(wire::vote_to(&reply.vote)) })
+    }
+}
+
+async fn next(parts: &mut Streaming<pb::SnapshotPart>) -> Result<Option<Part>, Status> {
+    match tokio::time::timeout(IDLE, parts.message()).await {
+        Ok(part) => Ok(part?.and_then(|part| part.part)),
+        Err(_) => Err(Status::deadline_exceeded("the snapshot makes no progress")),
+    }
+}

@@ -1,0 +1,206 @@
+//! Raft's gRPC service towards the other members.
+//!
+//! Always holds: nothing is done for a request without a proven sender, for one that claims to
+//! be somebody else, or for a removed node (which is told so). What only concerns members
+//! (proposals, reads) is done for members. Votes and entries are taken from senders that this
+//! node does not know yet: one that was away may be behind on who is a member.
+
+use std::time::Duration;
+
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use super::leader::{Proposed, ReadRefused};
+use super::{Metadata, PeerId};
+use crate::codec;
+use crate::consensus::network::{append_reply_to, vote_reply_to};
+use crate::consensus::types::TypeConfig;
+use crate::consensus::wire::{self, WireError};
+use crate::id::NodeId;
+use crate::limits::RPC_MAX;
+use crate::proto::raft as pb;
+use crate::proto::raft::raft_server::{Raft, RaftServer};
+
+/// The service of one node.
+#[derive(Clone)]
+pub struct Service(Metadata);
+
+/// The service with the message limits of the protocol.
+pub(super) fn server(metadata: Metadata) -> RaftServer<Service> {
+    let server = RaftServer::new(Service(metadata));
+    server.max_decoding_message_size(RPC_MAX).max_encoding_message_size(RPC_MAX)
+}
+
+fn invalid(error: WireError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn internal(error: impl std::fmt::Display) -> Status {
+    Status::internal(error.to_string())
+}
+
+impl Service {
+    /// Who sent the request; a removed node is refused.
+    fn sender<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        if *self.0.0.stop.borrow() {
+            return Err(Status::unavailable("shutting down"));
+        }
+        let PeerId(peer) = *request
+            .extensions()
+            .get::<PeerId>()
+            .ok_or_else(|| Status::unauthenticated("the connection has no proven sender"))?;
+        if self.0.local().removed(peer).map_err(internal)? {
+            tracing::info!(%peer, "refused a removed node");
+            return Err(Status::permission_denied("the node was removed from the cluster"));
+        }
+        Ok(peer)
+    }
+
+    fn member<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        let peer = self.sender(request)?;
+        if !self.0.is_in_membership(peer) {
+            tracing::warn!(%peer, "refused a node that is no member");
+            return Err(Status::permission_denied("not a member"));
+        }
+        Ok(peer)
+    }
+
+    /// The envelope must be the sender's own: retries are told apart by it.
+    fn own_envelope(&self, peer: NodeId, envelope: &bytes::Bytes) -> Result<(), Status> {
+        let envelope = codec::decode_envelope(envelope.clone());
+        let envelope = envelope.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if envelope.node != peer {
+            tracing::warn!(%peer, claimed = %envelope.node, "refused a proposal in another node's name");
+            return Err(Status::permission_denied("the proposal is not the sender's own"));
+        }
+        Ok(())
+    }
+
+    fn vote_request(&self, peer: NodeId, request: pb::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
+        let vote = wire::vote_from(request.vote).map_err(invalid)?;
+        if vote.leader_id.node_id != peer.0 {
+            tracing::warn!(%peer, "refused a vote request in another node's name");
+            return Err(Status::permission_denied("the candidate is not the sender"));
+        }
+        let mut rpc = VoteRequest::new(vote, request.last_log_id.map(wire::log_id_from));
+        rpc.leadership_transfer = request.transfer;
+        Ok(rpc)
+    }
+
+    fn propose_reply(&self, proposed: Proposed) -> Response<pb::ProposeReply> {
+        use pb::propose_reply::Result as R;
+        let result = match proposed {
+            Proposed::Applied(bytes) => R::Applied(bytes),
+            Proposed::Forward => R::Forward(self.0.raft_leader().map_or(0, |leader| leader.0)),
+            Proposed::Unknown(why) => R::Unknown(why),
+            Proposed::Refused(why) => R::Refused(why),
+            Proposed::Busy => R::Busy(pb::Empty {}),
+        };
+        Response::new(pb::ProposeReply { result: Some(result) })
+    }
+}
+
+#[async_trait]
+impl Raft for Service {
+    async fn append(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendReply>, Status> {
+        let peer = self.sender(&request)?;
+        let request = request.into_inner();
+        let vote = wire::vote_from(request.vote).map_err(invalid)?;
+        if vote.leader_id.node_id != peer.0 {
+            tracing::warn!(%peer, "refused entries in another node's name");
+            return Err(Status::permission_denied("the leader is not the sender"));
+        }
+        let entries = request.entries.into_iter().map(wire::decode_entry).collect::<Result<_, _>>();
+        let rpc = AppendEntriesRequest {
+            vote,
+            prev_log_id: request.prev.map(wire::log_id_from),
+            entries: entries.map_err(invalid)?,
+            leader_commit: request.commit.map(wire::log_id_from),
+        };
+        let reply = self.0.0.raft.append_entries(rpc).await.map_err(internal)?;
+        if !matches!(reply, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
+            self.0.0.leadership.hear();
+        }
+        Ok(Response::new(append_reply_to(&reply)))
+    }
+
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
+        let peer = self.sender(&request)?;
+        let rpc = self.vote_request(peer, request.into_inner())?;
+        let reply = self.0.0.raft.vote(rpc).await.map_err(internal)?;
+        Ok(Response::new(vote_reply_to(&reply)))
+    }
+
+    async fn pre_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
+        let peer = self.sender(&request)?;
+        let rpc = self.vote_request(peer, request.into_inner())?;
+        let reply = self.0.0.raft.pre_vote(rpc).await.map_err(internal)?;
+        Ok(Response::new(vote_reply_to(&reply)))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<pb::SnapshotPart>>,
+    ) -> Result<Response<pb::SnapshotReply>, Status> {
+        let peer = self.sender(&request)?;
+        Ok(Response::new(self.0.receive_snapshot(peer, request.into_inner()).await?))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferRequest>,
+    ) -> Result<Response<pb::TransferReply>, Status> {
+        let peer = self.sender(&request)?;
+        let request = request.into_inner();
+        let from = wire::vote_from(request.from).map_err(invalid)?;
+        if from.leader_id.node_id != peer.0 {
+            return Err(Status::permission_denied("the leader is not the sender"));
+        }
+        let rpc = TransferLeaderRequest::new(from, request.to, request.last_log_id.map(wire::log_id_from));
+        let reply = match self.0.0.raft.handle_transfer_leader(rpc).await.map_err(internal)? {
+            Ok(()) => pb::TransferReply { accepted: true, refused: String::new() },
+            Err(error) => pb::TransferReply { accepted: false, refused: error.to_string() },
+        };
+        Ok(Response::new(reply))
+    }
+
+    async fn propose(&self, request: Request<pb::ProposeRequest>) -> Result<Response<pb::ProposeReply>, Status> {
+        let peer = self.member(&request)?;
+        let envelope = request.into_inner().envelope;
+        self.own_envelope(peer, &envelope)?;
+        Ok(self.propose_reply(self.0.lead_proposal(envelope).await))
+    }
+
+    async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::ProposeReply>, Status> {
+        let peer = self.member(&request)?;
+        let envelope = request.into_inner().envelope;
+        self.own_envelope(peer, &envelope)?;
+        Ok(self.propose_reply(self.0.lead_join(envelope).await))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<pb::ReadIndexRequest>,
+    ) -> Result<Response<pb::ReadIndexReply>, Status> {
+        use pb::read_index_reply::Result as R;
+        self.member(&request)?;
+        let result = match self.0.lead_read().await {
+            Ok(index) => R::Index(index),
+            Err(ReadRefused::Forward) => R::Forward(self.0.raft_leader().map_or(0, |leader| leader.0)),
+            Err(ReadRefused::NoQuorum(why)) => R::NoQuorum(why),
+        };
+        Ok(Response::new(pb::ReadIndexReply { result: Some(result) }))
+    }
+
+    async fn wait_applied(
+        &self,
+        request: Request<pb::WaitAppliedRequest>,
+    ) -> Result<Response<pb::WaitAppliedReply>, Status> {
+        self.member(&request)?;
+        let request = request.into_inner();
+        // Bounded whatever the peer asks for.
+        let limit = Duration::from_millis(request.timeout_ms.min(10_000));
+        self.0.applied_within(request.index, limit).await;
+        Ok(Response::new(pb::WaitAppliedReply { applied: *self.0.applied().borrow() }))
+    }
+}

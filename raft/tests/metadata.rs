@@ -1,0 +1,84 @@
+//! The handle from outside: one node, three nodes, loss of one, restart, joining.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Cluster, eventually, tick};
+use trow_raft::{Outcome, ProposeError};
+
+const LONG: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_node_proposes_reads_and_comes_back() {
+    let cluster = Cluster::new(1).await;
+    let one = &cluster.nodes[0];
+    let applied = one.metadata.propose("test", tick(5)).await.expect("applied");
+    assert_eq!(applied.outcome, Outcome::Done);
+    let view = one.metadata.read(LONG).await.expect("a quorum of one");
+    assert!(view.applied().expect("readable") >= applied.index);
+    assert_eq!(view.time().expect("readable"), 5);
+    let id = view.cluster().expect("readable");
+    drop(view);
+
+    let (net, dir) = (cluster.net.clone(), cluster.dir(1));
+    let Cluster { mut nodes, dirs, .. } = cluster;
+    nodes.remove(0).stop().await;
+    let again = common::Node::start(&net, 1, &dir, Default::default()).await;
+    assert!(again.metadata.has_log());
+    let view = again.metadata.read(LONG).await.expect("a quorum of one");
+    assert_eq!((view.time().expect("readable"), view.cluster().expect("readable")), (5, id));
+    again.stop().await;
+    drop(dirs);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_agree_and_survive_the_loss_of_the_leader() {
+    let mut cluster = Cluster::new(3).await;
+    for node in &cluster.nodes {
+        node.metadata.propose("test", tick(1)).await.expect("any node proposes");
+    }
+    let leader = cluster.leader().await;
+    let position = cluster.nodes.iter().position(|node| node.id == leader).expect("it is one of them");
+    let lost = cluster.nodes.remove(position);
+    lost.stop().await;
+    let survivor = &cluster.nodes[0].metadata;
+    let start = std::time::Instant::now();
+    let applied = loop {
+        match survivor.propose("test", tick(1)).await {
+            Ok(applied) => break applied,
+            Err(error) => assert!(start.elapsed() < LONG, "{error}"),
+        }
+    };
+    println!("first write {:?} after the leader was lost", start.elapsed());
+    for node in &cluster.nodes {
+        let view = node.metadata.read(LONG).await.expect("two of three are a quorum");
+        assert!(view.applied().expect("readable") >= applied.index);
+        assert_eq!(view.time().expect("readable"), 4);
+    }
+    let back = common::Node::start(&cluster.net, leader.0, &cluster.dir(leader.0), Default::default()).await;
+    let caught_up = || *back.metadata.applied().borrow() >= applied.index;
+    eventually("the lost node catches up", caught_up).await;
+    assert_eq!(back.metadata.local().time().expect("readable"), 4);
+    back.stop().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_quorum_writes_and_reads_say_so() {
+    let mut cluster = Cluster::new(3).await;
+    let alone = cluster.nodes.remove(0);
+    let (a, b) = (cluster.nodes[0].id, cluster.nodes[1].id);
+    cluster.net.cut(alone.id, a);
+    cluster.net.cut(alone.id, b);
+    eventually("the cut-off node knows", || !alone.metadata.leadership().quorum).await;
+    let error = alone.metadata.propose("test", tick(1)).await.expect_err("no quorum");
+    assert!(matches!(error, ProposeError::NoLeader | ProposeError::Unknown(_)), "{error}");
+    assert!(alone.metadata.read(Duration::from_secs(1)).await.is_err());
+    cluster.nodes[0].metadata.propose("test", tick(1)).await.expect("the others go on");
+    cluster.net.heal();
+    eventually("it is back", || alone.metadata.leadership().quorum).await;
+    alone.metadata.read(LONG).await.expect("a quorum");
+    alone.stop().await;
+    cluster.stop().await;
+}
