@@ -136,7 +136,8 @@ impl tokio::io::AsyncWrite for Proven {
 pub struct Node {
     pub id: NodeId,
     pub metadata: Metadata,
-    server: JoinHandle<()>,
+    server: Option<JoinHandle<()>>,
+    close: Option<tokio::sync::oneshot::Sender<()>>,
     net: Arc<Net>,
 }
 
@@ -185,24 +186,33 @@ impl Node {
             request.extensions_mut().insert(PeerId(peer));
             Ok(request)
         });
+        let (close, closed) = tokio::sync::oneshot::channel::<()>();
         let server = tokio::spawn(async move {
-            let served = Server::builder().layer(intercept).add_service(service).serve_with_incoming(incoming).await;
+            let server = Server::builder().layer(intercept).add_service(service);
+            let closed = async { drop(closed.await) };
+            let served = server.serve_with_incoming_shutdown(incoming, closed).await;
             drop(served);
         });
-        Node { id, metadata, server, net: net.clone() }
+        Node { id, metadata, server: Some(server), close: Some(close), net: net.clone() }
     }
 
     /// Ends it cleanly.
-    pub async fn stop(self) {
-        self.server.abort();
+    pub async fn stop(mut self) {
         self.net.addresses.lock().unwrap().remove(&self.id);
+        drop(self.close.take());
         self.metadata.shutdown().await;
+        // Connections hold the files until they are closed.
+        if let Some(server) = self.server.take() {
+            let _ = tokio::time::timeout(Duration::from_secs(5), server).await;
+        }
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.server.abort();
+        if let Some(server) = &self.server {
+            server.abort();
+        }
     }
 }
 
