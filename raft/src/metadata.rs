@@ -18,6 +18,7 @@ mod service;
 mod settings;
 mod upkeep;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -129,7 +130,7 @@ impl Metadata {
     /// The members that vote, as of the last membership that is known here; during a change, of
     /// both configurations.
     pub fn voters(&self) -> BTreeSet<NodeId> {
-        BTreeSet::new()
+        self.0.raft.voter_ids().map(NodeId).collect()
     }
 
     /// Who leads, and whether there is a quorum as far as this node knows.
@@ -140,11 +141,6 @@ impl Metadata {
     /// Wakes when [`Metadata::leadership`] changes.
     pub fn leadership_watch(&self) -> watch::Receiver<Leadership> {
         self.0.leadership.watch()
-    }
-
-    /// Who votes, by id; for status. Others are learners.
-    pub fn voters(&self) -> Vec<NodeId> {
-        self.0.raft.voter_ids().map(NodeId).collect()
     }
 
     /// Figures for the metrics endpoint.
