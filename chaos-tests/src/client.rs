@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
 use reqwest::{Body, Method, RequestBuilder};
 use sha2::Digest as _;
 use trow_raft::Digest;
 
 use crate::content::{self, Content};
+
+/// What clients say they take.
+const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// The request's outcome is not known.
 #[derive(Debug, thiserror::Error)]
