@@ -238,8 +238,8 @@ impl Client {
 
     /// Reads a manifest by tag or digest.
     pub async fn manifest(&self, repo: &str, reference: &str) -> Sent<Answer> {
-        self.send("GET manifest", self.request(Method::GET, &format!("/v2/{repo}/manifests/{reference}")))
-            .await
+        let request = self.request(Method::GET, &format!("/v2/{repo}/manifests/{reference}"));
+        self.send("GET manifest", request.header(ACCEPT, ACCEPTED)).await
     }
 
     /// Lists tags.
