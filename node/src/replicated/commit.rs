@@ -106,6 +106,7 @@ impl Replicated {
         let view = (self.inner.agreed.view)().map_err(unavailable)?;
         let needed = needed.max(view.write_quorum().map_err(unavailable)?);
         let partition = view.partition(digest.partition()).map_err(unavailable)?;
+        let away = view.blob(digest).map_err(unavailable)?.map(|blob| blob.away).unwrap_or_default();
         drop(view);
         let owners: Vec<NodeId> = partition.owners.iter().map(|owner| owner.node).collect();
         let holders: Vec<NodeId> = evidence.iter().map(|word| word.node).collect();
@@ -114,6 +115,14 @@ impl Replicated {
         let silence = |node| {
             if node == self.inner.me { Some(Default::default()) } else { self.inner.peers.silence(node) }
         };
+        // Whoever vouched has the bytes; of a blob that was known before, others may as well.
+        let others = candidates::to_read(self.inner.me, &partition, &away, &members, &silence);
+        let mut sources = holders;
+        for node in others {
+            if !sources.contains(&node) {
+                sources.push(node);
+            }
+        }
         while evidence.len() < needed {
             let next =
                 candidates::to_hold(&asked, &owners, &members, &silence, rand::random()).into_iter().next();
@@ -123,7 +132,7 @@ impl Replicated {
                 return Err(UploadError::Unavailable(why));
             };
             asked.push(next);
-            match self.hold_at(next, digest, &holders).await {
+            match self.hold_at(next, digest, &sources).await {
                 Ok(finished) => evidence.extend(finished.evidence.into_iter().filter(|e| e.node == next)),
                 Err(error) => debug!(node = %next, %digest, %error, "a member does not hold a blob for us"),
             }

@@ -17,7 +17,7 @@ use trow_raft::{Digest, RepoName};
 
 use super::find::Place;
 use super::token::Ticket;
-use super::uploads::peer_fault;
+use super::uploads::{drain, peer_fault};
 use super::{Replicated, upload_error};
 use crate::peer_blobs::wire::{Claimed, Fault, Finished, UploadQuery};
 use crate::peer_blobs::{PeerError, Upload, body_of};
@@ -66,7 +66,14 @@ impl Replicated {
         at: Option<u64>,
         body: ByteStream,
     ) -> Result<Finished, UploadError> {
-        let place = self.find(repo, ticket, true).await.map_err(upload_error)?;
+        let place = match self.find(repo, ticket, true).await {
+            Ok(place) => place,
+            Err(fault) => {
+                // What is left of it may be the blob itself; its sender must hear so.
+                drain(body).await;
+                return Err(upload_error(fault));
+            }
+        };
         let begin = at.unwrap_or(ticket.length);
         // Behind the end only in a repetition of what the client was told before.
         let in_order = begin == place.claimed.length || begin == ticket.length;

@@ -66,6 +66,8 @@ pub struct Glance {
     pub length: u64,
     /// The bytes are held; nothing can be appended.
     pub closed: bool,
+    /// Cancelled, or not what its digest said: nobody may take it over.
+    pub ended: bool,
 }
 
 /// What the session's lock guards.
@@ -186,9 +188,12 @@ impl Sessions {
     pub fn closed(&self, id: UploadId) {
         let mut table = lock(&self.table);
         table.closed.push_back(id);
-        while table.closed.len() > CLOSED_MAX {
-            let oldest = table.closed.pop_front();
-            if let Some(oldest) = oldest {
+        while table.closed.len() > CLOSED_MAX
+            && let Some(oldest) = table.closed.pop_front()
+        {
+            // By now it may be open again: as a mirror of another home.
+            let over = |session: &Arc<Session>| session.glance().closed || session.glance().ended;
+            if table.sessions.get(&oldest).is_some_and(over) {
                 table.sessions.remove(&oldest);
             }
         }
@@ -202,6 +207,13 @@ impl Sessions {
         let Table { sessions, closed } = &mut *table;
         closed.retain(|id| sessions.contains_key(id));
         before - sessions.len()
+    }
+}
+
+impl Glance {
+    /// Of a session that begins.
+    pub fn new(term: u64, home: NodeId) -> Glance {
+        Glance { term, home, mirrors: Vec::new(), length: 0, closed: false, ended: false }
     }
 }
 
@@ -286,7 +298,7 @@ mod tests {
     const LIMITS: Limits = Limits { expiry: Duration::from_secs(10), max_sessions: 2, max_bytes: 100 };
 
     fn session(id: u128, expiry: u64) -> Arc<Session> {
-        let glance = Glance { term: 1, home: NodeId(1), mirrors: vec![], length: 0, closed: false };
+        let glance = Glance::new(1, NodeId(1));
         Session::new((UploadId(id), "a".parse().unwrap(), None), glance, Content::Gone, expiry)
     }
 
@@ -325,7 +337,9 @@ mod tests {
     fn the_memory_of_closed_sessions_is_bounded() {
         let sessions = Sessions::new(LIMITS);
         for id in 0..CLOSED_MAX as u128 + 5 {
-            sessions.insert(session(id, 100));
+            let session = session(id, 100);
+            session.update(|glance| glance.closed = true);
+            sessions.insert(session);
             sessions.closed(UploadId(id));
         }
         assert!(sessions.get(UploadId(4), &"a".parse().unwrap()).is_err());

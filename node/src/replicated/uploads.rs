@@ -19,6 +19,8 @@ use tracing::{debug, warn};
 use trow_api::blobs::ByteStream;
 use trow_raft::{Algorithm, Digest, Evidence, Member, NodeId, RepoName};
 
+pub(super) use pour::drain;
+
 use super::agreement::Agreement;
 use super::sessions::{Content, Glance, Limits, Session, Sessions, State};
 use super::token::{Seal, Ticket, UploadId};
@@ -84,7 +86,7 @@ impl Uploads {
         let share = self.inner.sessions.admit()?;
         let staged = self.inner.store.stage(hint).await.map_err(store_fault)?;
         let content = Content::Open { staged: Box::new(staged), share };
-        let glance = Glance { term: 1, home: self.inner.me, mirrors: vec![], length: 0, closed: false };
+        let glance = Glance::new(1, self.inner.me);
         let who = (UploadId::random(), repo.clone(), hint);
         let session = Session::new(who, glance, content, self.expiry());
         let mut state = session.lock().await?;
@@ -148,7 +150,7 @@ impl Uploads {
     ) -> Result<Finished, Fault> {
         let (session, mut state) = self.at_home(repo, ticket, true).await?;
         if let Content::Held { digest: held, size } = state.content {
-            pour::drain(body).await;
+            drain(body).await;
             return if held == *digest {
                 self.vouch(&session, digest, size).await
             } else {
@@ -201,7 +203,7 @@ impl Uploads {
     /// Whether `ticket` leads here. The last request may come with a ticket of before a takeover
     /// by this node: its reply may have been lost together with the newer one.
     fn is_home(&self, glance: &Glance, ticket: &Ticket, closing: bool) -> Result<(), Fault> {
-        let here = glance.home == self.inner.me;
+        let here = glance.home == self.inner.me && !glance.ended;
         let current = glance.term == ticket.term && ticket.home == self.inner.me;
         if here && (current || (closing && glance.term > ticket.term)) {
             Ok(())
@@ -260,10 +262,12 @@ impl Uploads {
         Ok(Finished { size, evidence })
     }
 
-    /// Ends a session whose content is of no use any more; the mirrors are told in the background.
+    /// Ends a session whose content is of no use any more. It is remembered as such, so that no
+    /// mirror takes it over meanwhile; the mirrors are told in the background.
     fn forget(&self, session: &Session, state: &mut State) {
         state.content = Content::Gone;
-        self.inner.sessions.remove(session.id);
+        session.update(|glance| glance.ended = true);
+        self.inner.sessions.closed(session.id);
         let ticket = self.ticket_text(session);
         for mirror in session.glance().mirrors {
             let (peers, repo, ticket) = (self.inner.peers.clone(), session.repo.clone(), ticket.clone());

@@ -53,8 +53,7 @@ impl Uploads {
         let share = self.inner.sessions.admit()?;
         let staged = self.inner.store.stage(ticket.hint).await.map_err(store_fault)?;
         let content = Content::Open { staged: Box::new(staged), share };
-        let glance =
-            Glance { term: ticket.term, home: ticket.home, mirrors: vec![], length: 0, closed: false };
+        let glance = Glance::new(ticket.term, ticket.home);
         let who = (ticket.id, repo.clone(), ticket.hint);
         self.inner.sessions.insert(Session::new(who, glance, content, ticket.expiry));
         Ok(Length { length: 0 })

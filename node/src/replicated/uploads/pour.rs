@@ -196,6 +196,6 @@ impl Uploads {
 }
 
 /// Reads a body to its end for nothing, so that a client that sends it hears the answer.
-pub(super) async fn drain(mut body: ByteStream) {
+pub(in super::super) async fn drain(mut body: ByteStream) {
     while let Ok(Some(Ok(_))) = tokio::time::timeout(IDLE, body.next()).await {}
 }
