@@ -1,12 +1,33 @@
 //! How a node comes to belong to a cluster: by being born with it, or by joining it.
 //!
-//! Always holds: see [`decide`].
+//! Owns the rounds of hellos until this node is a member, and the answer that binds it. Always
+//! holds: what [`decide`] says, in the order that it needs: bound on disk before anyone is told,
+//! told by all before consensus starts. Never does: give up; a node that cannot be born safely
+//! waits and says for what.
 
+mod bound;
+pub mod decide;
+#[cfg(test)]
+mod schedule;
+
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use trow_raft::{ClusterId, Metadata, Planted};
+use tokio::task::JoinSet;
+use trow_raft::{ClusterId, Member, MemberState, Metadata, NodeId, Planted};
 
-use crate::peer::Peers;
+use crate::identity;
+use crate::peer::{Answer, Card, Peers};
+pub use bound::BoundError;
+use bound::{Bound, Joined};
+use decide::{Decision, Own, Set, decide};
+
+/// How often the peers are asked.
+const ROUND: Duration = Duration::from_millis(200);
+/// How often it is said what this node waits for.
+const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// What a node is to belong to.
 pub struct Birth {
@@ -24,23 +45,200 @@ pub struct Birth {
 #[derive(Debug, thiserror::Error)]
 pub enum BirthError {
     /// This node was removed: [`forget`] and start again.
-    #[error("this node was removed from its cluster")]
-    Removed,
+    #[error("{by} says that this node was removed from its cluster")]
+    Removed {
+        /// Who says so.
+        by: NodeId,
+    },
+    /// The answer that binds cannot be kept.
+    #[error(transparent)]
+    Bound(#[from] BoundError),
 }
 
-/// Returns once this node is a member of a cluster. Waits without limit.
+/// Returns once this node is a member of a cluster and knows its id; the state may still be on
+/// its way. Waits without limit. The peer listener must be serving: the others need this node's
+/// answers.
 ///
 /// # Errors
 /// See [`BirthError`].
-pub async fn run(_peers: &Peers, _metadata: &Metadata, _birth: Birth) -> Result<ClusterId, BirthError> {
-    Err(BirthError::Removed)
+pub async fn run(peers: &Peers, metadata: &Metadata, birth: Birth) -> Result<ClusterId, BirthError> {
+    let bound = Bound::load(&birth.data_dir, peers.id())?;
+    let mut unborn =
+        Unborn { peers, metadata, birth, bound, proposal: None, complaint: Complaint::default() };
+    unborn.recall();
+    // Names the cluster once consensus has begun; outlives rounds, and ends with this function.
+    let mut naming = JoinSet::new();
+    loop {
+        unborn.present();
+        if let Ok(Some(cluster)) = metadata.local().cluster() {
+            peers.set_cluster(cluster);
+            return Ok(cluster);
+        }
+        if metadata.has_log() && naming.is_empty() && unborn.born_with() {
+            let (metadata, rf, set) = (metadata.clone(), unborn.birth.rf, unborn.bound.set.clone());
+            naming.spawn(async move { metadata.birth(rf, set).await });
+        }
+        match unborn.round().await? {
+            Next::Member(cluster) => return Ok(cluster),
+            Next::AtOnce => {}
+            Next::Later => tokio::select! {
+                Some(Ok(cluster)) = naming.join_next() => {
+                    tracing::info!(%cluster, "the cluster is born");
+                    peers.set_cluster(cluster);
+                    return Ok(cluster);
+                }
+                () = tokio::time::sleep(ROUND) => {}
+            },
+        }
+    }
+}
+
+enum Next {
+    Member(ClusterId),
+    AtOnce,
+    Later,
+}
+
+struct Unborn<'a> {
+    peers: &'a Peers,
+    metadata: &'a Metadata,
+    birth: Birth,
+    bound: Bound,
+    proposal: Option<Set>,
+    complaint: Complaint,
+}
+
+impl Unborn<'_> {
+    /// Takes up what an earlier process of this node committed itself to.
+    fn recall(&self) {
+        self.peers.expect_members(&self.bound.set);
+        if let Some(joined) = &self.bound.joined {
+            self.peers.expect_members(&joined.members);
+            self.peers.set_cluster(joined.cluster);
+        }
+    }
+
+    fn present(&self) {
+        self.peers.present(Card {
+            expect: self.birth.expect,
+            ever_member: self.metadata.has_log(),
+            proposal: self.proposal.clone(),
+            bound: self.bound.ids(),
+        });
+    }
+
+    /// Whether this node is of the first set of a cluster that may not have its name yet.
+    fn born_with(&self) -> bool {
+        !self.bound.set.is_empty() && self.bound.joined.is_none()
+    }
+
+    async fn round(&mut self) -> Result<Next, BirthError> {
+        let (answers, failures) = self.peers.hello_all().await;
+        let own = Own {
+            id: self.peers.id(),
+            expect: self.birth.expect,
+            ever_member: self.metadata.has_log(),
+            bound: self.bound.ids(),
+            planted: self.birth.planted,
+        };
+        let decision = decide(&own, &answers);
+        tracing::debug!(?decision, "birth");
+        match decision {
+            Decision::Removed { by } => Err(BirthError::Removed { by }),
+            Decision::Member { cluster, by } => self.taken_in(cluster, by, &answers),
+            Decision::Join { cluster, through } => match self.peers.join_through(through).await {
+                Ok(joined) if joined == cluster => {
+                    tracing::info!(%cluster, %through, "joined the cluster");
+                    self.taken_in(cluster, through, &answers)
+                }
+                Ok(_) => Ok(Next::Later),
+                Err(why) => {
+                    self.complaint.say(&format!("{through} does not take this node in: {why}"), &failures);
+                    Ok(Next::Later)
+                }
+            },
+            Decision::Bind(set) => {
+                self.bound.set = cards(&set, self.peers.me(), &answers);
+                self.bound.save(&self.birth.data_dir)?;
+                self.peers.expect_members(&self.bound.set);
+                tracing::info!(nodes = ?set, "agreed to be born together with these nodes");
+                Ok(Next::AtOnce)
+            }
+            Decision::Initialize(set) => {
+                if self.bound.set.is_empty() {
+                    // Only a planted rule comes here unbound.
+                    self.bound.set = cards(&set, self.peers.me(), &answers);
+                    self.peers.expect_members(&self.bound.set);
+                }
+                // Another of the set may have been faster and reached this node's log already.
+                if let Err(error) = self.metadata.initialize(set).await
+                    && !self.metadata.has_log()
+                {
+                    self.complaint.say(&error.to_string(), &failures);
+                    return Ok(Next::Later);
+                }
+                Ok(Next::AtOnce)
+            }
+            Decision::Wait { proposal, why } => {
+                let changed = self.proposal != proposal;
+                self.proposal = proposal;
+                self.complaint.say(&why.to_string(), &failures);
+                Ok(if changed { Next::AtOnce } else { Next::Later })
+            }
+        }
+    }
+
+    /// The cluster counts this node; the note of it lasts until the state says so itself.
+    fn taken_in(&mut self, cluster: ClusterId, by: NodeId, answers: &[Answer]) -> Result<Next, BirthError> {
+        let teller = answers.iter().find(|answer| answer.node.id == by);
+        let members = teller.map(|answer| answer.members.clone()).unwrap_or_default();
+        self.bound.joined = Some(Joined { cluster, members });
+        self.bound.save(&self.birth.data_dir)?;
+        self.recall();
+        self.present();
+        Ok(Next::Member(cluster))
+    }
+}
+
+/// The set's nodes as they presented themselves, in the order of their ids: full members, since
+/// a cluster is born of them.
+fn cards(set: &Set, me: &Member, answers: &[Answer]) -> Vec<Member> {
+    let nodes = answers.iter().map(|answer| &answer.node).chain([me]);
+    let of_the_set = nodes.filter(|node| set.contains(&node.id));
+    let mut found: Vec<Member> =
+        of_the_set.map(|node| Member { state: MemberState::Active, ..node.clone() }).collect();
+    found.sort_by_key(|node| node.id);
+    found
+}
+
+/// Says what this node waits for: at once when it changes, and again from time to time.
+#[derive(Default)]
+struct Complaint {
+    last: Option<(String, Instant)>,
+}
+
+impl Complaint {
+    fn say(&mut self, why: &str, failures: &[String]) {
+        let due = self.last.as_ref().is_none_or(|(text, at)| text != why || at.elapsed() >= COMPLAINT);
+        if due {
+            tracing::warn!(waiting_for = why, unanswered = ?failures, "not a member of a cluster yet");
+            self.last = Some((why.to_owned(), Instant::now()));
+        }
+    }
 }
 
 /// Forgets who this node was: its key, its bound answer and everything in `consensus`, the
-/// directory of log and state. Its blobs stay. The data directory must not be in use.
+/// directory of log and state. Its blobs stay, as copies that the next node of this data
+/// directory offers. The data directory must not be in use.
 ///
 /// # Errors
 /// Something cannot be removed durably.
-pub fn forget(_data_dir: &Path, _consensus: &Path) -> std::io::Result<()> {
-    Ok(())
+pub fn forget(data_dir: &Path, consensus: &Path) -> io::Result<()> {
+    // The key goes last: a crash before that leaves the same removed node, which comes here again.
+    match fs::remove_dir_all(consensus) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => other?,
+    }
+    Bound::remove(data_dir)?;
+    identity::forget(data_dir).map_err(io::Error::other)
 }

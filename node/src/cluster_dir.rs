@@ -130,10 +130,11 @@ fn random(dir: &Path) -> Result<String, ClusterDirError> {
 
 fn write(dir: &Path, name: &str, mode: u32, text: &str) -> Result<(), ClusterDirError> {
     let path = dir.join(name);
-    let written = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
     written.map_err(|source| ClusterDirError::Io { doing: "write", path, source })
 }
 

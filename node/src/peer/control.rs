@@ -75,10 +75,7 @@ impl Control for Answering {
         Ok(Response::new(pb::JoinReply { result: Some(result) }))
     }
 
-    async fn status(
-        &self,
-        request: Request<pb::StatusRequest>,
-    ) -> Result<Response<pb::StatusReply>, Status> {
+    async fn status(&self, request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusReply>, Status> {
         let hooks = self.hooks()?;
         let node = self.sender(&request, request.get_ref().node.clone())?;
         let table = &self.peers.0.table;

@@ -114,12 +114,7 @@ pub(super) async fn address_as(
     dialled.unwrap_or_else(|_| Err(DialError::Slow(address.to_owned())))
 }
 
-async fn open(
-    inner: &Inner,
-    address: &str,
-    node: Option<NodeId>,
-    kind: Kind,
-) -> Result<Dialled, DialError> {
+async fn open(inner: &Inner, address: &str, node: Option<NodeId>, kind: Kind) -> Result<Dialled, DialError> {
     let at = || address.to_owned();
     let tcp = TcpStream::connect(address).await;
     let tcp = tcp.map_err(|source| DialError::Connect { address: at(), source })?;

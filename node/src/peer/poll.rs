@@ -120,7 +120,9 @@ pub(crate) async fn hello_all(peers: &Peers) -> (Vec<Answer>, Vec<String>) {
     let asked = join_all(addresses.into_iter().map(|address| async move {
         let address = address.to_string();
         let answer = timeout(HELLO, hello_at(peers, &address)).await;
-        answer.unwrap_or_else(|_| Err("it took too long".to_owned())).map_err(|why| format!("{address}: {why}"))
+        answer
+            .unwrap_or_else(|_| Err("it took too long".to_owned()))
+            .map_err(|why| format!("{address}: {why}"))
     }))
     .await;
     let (mut answers, mut failures): (Vec<Answer>, Vec<String>) = (Vec::new(), Vec::new());
