@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::json;
+use tracing::Instrument;
 
 use crate::auth::AdminToken;
 use crate::blobs::Blobs;
@@ -20,7 +21,7 @@ use crate::reads::Reads;
 use crate::route::Route;
 use crate::server::{Api, Label, Settings, method_not_allowed};
 use crate::upload::{self, Uploads};
-use crate::{blob, headers, referrers, tags};
+use crate::{blob, headers, referrers, request_id, tags};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
@@ -43,12 +44,26 @@ pub(crate) async fn serve(State(endpoints): State<Arc<Endpoints>>, request: Requ
         Err(error) => return error.into_response(),
     };
     let label = Label(route.label());
-    let mut response = match endpoints.answer(route, &head, body).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
-    };
+    let reads_only = head.method == Method::GET || head.method == Method::HEAD;
+    let work = async move { endpoints.answer(route, &head, body).await };
+    let answer = if reads_only { work.await } else { to_the_end(work).await };
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     response.extensions_mut().insert(label);
     response
+}
+
+/// A client that goes away must not stop a change in its middle: the work runs in a task of its
+/// own, and only the answer is lost.
+async fn to_the_end(
+    work: impl Future<Output = Result<Response, Error>> + Send + 'static,
+) -> Result<Response, Error> {
+    let work = work.in_current_span();
+    let task = match request_id::current() {
+        Some(id) => tokio::spawn(id.scope(work)),
+        None => tokio::spawn(work),
+    };
+    // A panic ends the process by its hook; a runtime that shuts down cancels.
+    task.await.unwrap_or_else(|cause| Err(Error::internal(&cause)))
 }
 
 impl Endpoints {
