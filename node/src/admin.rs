@@ -1,0 +1,157 @@
+//! Administration over HTTP: what `/-/trow/v1/` answers on the client listener.
+//!
+//! Always holds: without the admin token everything below the path is 401, whether it exists or
+//! not; what is said about other nodes was asked at that moment. Never does: decide anything that
+//! is not proposed and agreed.
+
+pub mod audit;
+mod blob;
+pub mod document;
+mod health;
+mod members;
+pub mod report;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router, routing::any};
+use futures::future::BoxFuture;
+use http::{HeaderValue, Method, StatusCode};
+use trow_api::{AdminToken, Error, Problem};
+use trow_raft::{Applied, Metadata, NodeId, Outcome, ProposeError, Refusal};
+
+use crate::replicated::Replicated;
+use report::Answer;
+
+/// How long other nodes are waited for when they are asked.
+const ASK: Duration = Duration::from_secs(1);
+/// How long a quorum is waited for before an answer is stale.
+const CONFIRM: Duration = Duration::from_secs(2);
+/// How long a change waits until every reachable member knows it.
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// Asks every member for its report, this node included, within the time given.
+pub type Survey = Arc<dyn Fn(Duration) -> BoxFuture<'static, Vec<Answer>> + Send + Sync>;
+
+/// What administration works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    /// What the cluster agrees on.
+    pub metadata: Metadata,
+    /// Where blobs are.
+    pub blobs: Replicated,
+    /// Asks the members.
+    pub survey: Survey,
+    /// Lets an administrator in.
+    pub token: AdminToken,
+}
+
+/// The routes under `/-/trow/v1`.
+pub fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/-/trow/v1", any(serve_root))
+        .route("/-/trow/v1/", any(serve_root))
+        .route("/-/trow/v1/{*path}", any(serve))
+        .with_state(admin)
+}
+
+async fn serve_root(state: State<Admin>, request: Request) -> Response {
+    serve(state, Path(String::new()), request).await
+}
+
+async fn serve(State(admin): State<Admin>, Path(path): Path<String>, request: Request) -> Response {
+    if let Err(refused) = admin.token.require(request.headers()) {
+        return refused.into_response();
+    }
+    let segments: Vec<&str> = path.split('/').collect();
+    let query = request.uri().query().unwrap_or_default();
+    let reply = match (request.method(), segments.as_slice()) {
+        (&Method::GET, ["status"]) => admin.status().await.map(json),
+        (&Method::GET, ["health"]) => admin.health(query).await.map(json),
+        (&Method::GET, ["blobs", digest]) => admin.blob(digest).await.map(json),
+        (&Method::POST, ["members", node, "drain"]) => admin.drain(node).await,
+        (&Method::DELETE, ["members", node]) => admin.remove(node).await,
+        (_, ["status" | "health"] | ["blobs", _] | ["members", _, "drain"] | ["members", _]) => {
+            Err(AdminError::Method)
+        }
+        _ => Err(AdminError::NoSuchPath),
+    };
+    reply.unwrap_or_else(IntoResponse::into_response)
+}
+
+fn json(document: impl serde::Serialize) -> Response {
+    Json(document).into_response()
+}
+
+/// Why an administrator's request was not done.
+#[derive(Debug, thiserror::Error)]
+enum AdminError {
+    #[error("there is no such path")]
+    NoSuchPath,
+    #[error("the path does not know this method")]
+    Method,
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
+    Conflict(String),
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("the state cannot be read")]
+    State(#[from] trow_raft::StateError),
+}
+
+impl IntoResponse for AdminError {
+    fn into_response(self) -> Response {
+        let (status, code) = match &self {
+            AdminError::NoSuchPath | AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "NOT_FOUND"),
+            AdminError::Method => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
+            AdminError::BadRequest(_) => (StatusCode::BAD_REQUEST, "INVALID"),
+            AdminError::Conflict(_) => (StatusCode::CONFLICT, "CONFLICT"),
+            AdminError::Unavailable(why) => {
+                return Error::new(Problem::Unavailable, why.clone()).into_response();
+            }
+            AdminError::State(error) => return Error::internal(error).into_response(),
+        };
+        let body = serde_json::json!({ "errors": [{ "code": code, "message": self.to_string() }] });
+        (status, Json(body)).into_response()
+    }
+}
+
+impl From<ProposeError> for AdminError {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::Refused(why) => AdminError::Conflict(why),
+            other => AdminError::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl From<Refusal> for AdminError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownMember | Refusal::NotFound | Refusal::Removed => AdminError::NotFound(refusal.to_string()),
+            other => AdminError::Conflict(other.to_string()),
+        }
+    }
+}
+
+/// The reply to a change: which entry of the log made it so.
+fn changed(node: NodeId, name: &str, applied: &Applied) -> Response {
+    let body = serde_json::json!({ "node": name, "node_id": node, "log_id": applied.index });
+    let mut response = Json(body).into_response();
+    response.headers_mut().insert("trow-log-id", HeaderValue::from(applied.index));
+    response
+}
+
+/// The refusal of a command, if it was refused.
+fn accepted(applied: Applied) -> Result<Applied, AdminError> {
+    match applied.outcome {
+        Outcome::Done => Ok(applied),
+        Outcome::Refused(refusal) => Err(refusal.into()),
+    }
+}

@@ -1,0 +1,170 @@
+//! The command line: what can be typed, what it prints, and with which code it ends.
+//!
+//! Owns the exit codes. Always holds: results go to standard output, everything else to standard
+//! error; every table has a JSON form. Never does: the work of a node.
+
+mod blob;
+mod client;
+mod cluster;
+mod serve;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+pub use client::{Server, Unanswered};
+pub use serve::ServeFlags;
+pub use table::{Table, human_bytes};
+
+/// An OCI image registry for Kubernetes that runs as a cluster of equal nodes.
+#[derive(Debug, Parser)]
+#[command(name = "trow", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// What is logged, to standard error: error, warn, info, debug, trace, or a filter such as `trow=debug`
+    #[arg(long, env = "TROW_LOG", value_name = "FILTER", default_value = "info", global = true)]
+    pub log: String,
+    /// How log lines are written
+    #[arg(long, env = "TROW_LOG_FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
+    #[command(subcommand)]
+    command: Action,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed, refused, or time is up; 2 usage or configuration; 3 no server answers, \
+or there is no quorum.
+
+Every setting of `serve` is also a variable TROW_<SECTION>_<KEY> and a key of the configuration file; \
+see docs/configuration.md.";
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Run one node; alone and without configuration, a complete registry in ./data
+    Serve(serve::Serve),
+    /// Run several nodes on loopback, each a process of its own, until Ctrl-C
+    Dev(crate::dev::Dev),
+    /// Make a cluster directory; see, await and change the members of a cluster
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    /// Ask about blobs
+    #[command(subcommand)]
+    Blob(blob::Blob),
+    /// Print a script that completes commands in a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command did not do what it was asked, by exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It was tried and failed: 1.
+    #[error("{0}")]
+    Failed(String),
+    /// It was asked wrongly: 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Nobody answers, or there is no quorum: 3.
+    #[error("{0}")]
+    Unanswered(String),
+    /// As the variant before, but all that is to be said was printed: 3.
+    #[error("no quorum")]
+    Stale,
+}
+
+impl Failure {
+    /// Says it on standard error and gives the code.
+    fn report(self) -> ExitCode {
+        let code = match &self {
+            Failure::Failed(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Unanswered(_) | Failure::Stale => 3,
+        };
+        eprintln!("trow: {self}");
+        ExitCode::from(code)
+    }
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub fn run(self) -> ExitCode {
+        let done = match self.command {
+            Action::Serve(serve) => serve.run(),
+            Action::Dev(dev) => dev.run(),
+            Action::Cluster(cluster) => cluster.run(),
+            Action::Blob(blob) => blob.run(),
+            Action::Completions { shell } => {
+                clap_complete::generate(shell, &mut Cli::command(), "trow", &mut std::io::stdout());
+                Ok(())
+            }
+        };
+        done.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
+    }
+}
+
+/// Runs a client's `work` to its end.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Failed(format!("start the runtime: {error}")))?.block_on(work)
+}
+
+/// Writes `value` as one line of JSON.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(|error| Failure::Failed(format!("write JSON: {error}")))?;
+    print_line(&text)
+}
+
+/// Writes a line to standard output; that nobody reads it any more is a failure, not a panic.
+pub fn print_line(line: &str) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Failure::Failed(format!("write: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_typed_as_documented() {
+        for line in [
+            "serve --check --config trow.toml --join a:1 --join b:1 --bootstrap-expect 3 --webhook-listen 127.0.0.1:1",
+            "dev --nodes 5 --base-port 6000 --data-dir d --config f --output json",
+            "cluster init --out dir",
+            "cluster status --output json --server http://127.0.0.1:1 --token-file t",
+            "cluster wait --for settled --timeout 60s",
+            "cluster drain n1",
+            "cluster remove 0123456789abcdef",
+            "blob locate sha256:00 --output json",
+            "completions bash",
+        ] {
+            let words = std::iter::once("trow").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+        }
+    }
+}

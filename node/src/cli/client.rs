@@ -1,0 +1,150 @@
+//! The client of a node's administration, as the commands use it.
+//!
+//! Always holds: the token travels only to the server that was named, and redirects are not
+//! followed. Never does: tables.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::{Method, StatusCode, Url};
+use serde::de::DeserializeOwned;
+
+use super::Failure;
+
+/// Where the admin token lies when nobody says where: of `trow serve`, of `trow dev`.
+const TOKEN_FILES: [&str; 2] = ["./data/cluster/admin.token", "./trow-dev/cluster/admin.token"];
+
+/// Which server, and with what right.
+#[derive(Clone, Debug, Args)]
+pub struct Server {
+    /// Any node of the cluster
+    #[arg(long, value_name = "URL", env = "TROW_SERVER", default_value = "http://127.0.0.1:5000")]
+    server: String,
+    /// The admin token [default: ./data/cluster/admin.token, then ./trow-dev/cluster/admin.token]
+    #[arg(long, value_name = "FILE", env = "TROW_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Trust this CA for an https server, PEM [default: the system's]
+    #[arg(long, value_name = "FILE", env = "TROW_CA_FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+/// What a server said instead of what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// Nobody answers.
+    #[error("no server answers at {url}: {why}")]
+    NoServer {
+        /// Where.
+        url: String,
+        /// Why.
+        why: String,
+    },
+    /// It has no quorum for this.
+    #[error("{0}")]
+    NoQuorum(String),
+    /// It refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<Unanswered> for Failure {
+    fn from(error: Unanswered) -> Self {
+        match error {
+            Unanswered::Refused(_) => Failure::Failed(error.to_string()),
+            _ => Failure::Unanswered(error.to_string()),
+        }
+    }
+}
+
+/// A server with a token, ready to be asked.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Option<String>,
+}
+
+impl Server {
+    /// A client of the server.
+    ///
+    /// # Errors
+    /// The address, the token file or the CA file is unusable.
+    pub fn client(&self) -> Result<Client, Failure> {
+        let usage = |why: String| Failure::Usage(why);
+        let base = Url::parse(&self.server).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let base = base.ok_or_else(|| {
+            usage(format!("--server: expected an address such as http://127.0.0.1:5000, not {:?}", self.server))
+        })?;
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(30))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy();
+        if let Some(file) = &self.ca_file {
+            let read = std::fs::read(file).map_err(|error| error.to_string());
+            let ca = read.and_then(|pem| reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| e.to_string()));
+            let ca = ca.map_err(|why| usage(format!("--ca-file {}: {why}", file.display())))?;
+            builder = builder.tls_certs_only(ca);
+        }
+        let http = builder.build().map_err(|error| Failure::Failed(format!("prepare a client: {error}")))?;
+        Ok(Client { http, base, token: self.token()? })
+    }
+
+    /// Without a token the server is asked all the same: that nobody answers is worth more to
+    /// know than that there is no token.
+    fn token(&self) -> Result<Option<String>, Failure> {
+        let read = |path: &PathBuf| std::fs::read_to_string(path).map(|token| token.trim().to_owned());
+        match &self.token_file {
+            Some(file) => {
+                let error = |error| Failure::Usage(format!("--token-file {}: {error}", file.display()));
+                read(file).map(Some).map_err(error)
+            }
+            None => Ok(TOKEN_FILES.iter().find_map(|file| read(&file.into()).ok())),
+        }
+    }
+}
+
+impl Client {
+    /// Asks for `path` below the administration.
+    ///
+    /// # Errors
+    /// See [`Unanswered`].
+    pub async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Unanswered> {
+        let url = format!("{}/-/trow/v1/{path}", self.base.as_str().trim_end_matches('/'));
+        let no_server = |error: reqwest::Error| {
+            let mut why = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(next) = cause {
+                why = next.to_string();
+                cause = next.source();
+            }
+            Unanswered::NoServer { url: self.base.to_string(), why }
+        };
+        let mut request = self.http.request(method, &url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let reply = request.send().await.map_err(no_server)?;
+        let status = reply.status();
+        let body = reply.bytes().await.map_err(no_server)?;
+        if status.is_success() {
+            let strange = |error| Unanswered::Refused(format!("the server's answer is not understood: {error}"));
+            return serde_json::from_slice(&body).map_err(strange);
+        }
+        let said: Option<String> = serde_json::from_slice::<serde_json::Value>(&body)
+            .ok()
+            .and_then(|json| Some(json.get("errors")?.get(0)?.get("message")?.as_str()?.to_owned()));
+        Err(match (status, said) {
+            (StatusCode::UNAUTHORIZED, _) => Unanswered::Refused(match self.token {
+                Some(_) => "the server does not accept the admin token: give the right one with --token-file".into(),
+                None => "the server wants the admin token, and none was found: give one with --token-file".into(),
+            }),
+            (StatusCode::SERVICE_UNAVAILABLE, said) => {
+                Unanswered::NoQuorum(said.unwrap_or_else(|| "the cluster has no quorum".to_owned()))
+            }
+            (_, Some(said)) => Unanswered::Refused(said),
+            (status, None) => Unanswered::Refused(format!("the server answered {status}")),
+        })
+    }
+}

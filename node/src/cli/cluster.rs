@@ -1,0 +1,234 @@
+//! `trow cluster`: the members of a cluster, seen from outside.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::Method;
+
+use super::client::Client;
+use super::{Failure, Output, Server, Table, Unanswered, block_on, human_bytes, print_json, print_line};
+use crate::admin::document::{HealthDocument, StatusDocument};
+
+/// How often a condition is looked at again.
+const POLL: Duration = Duration::from_millis(250);
+
+/// `trow cluster`.
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// Make a cluster directory: CA, join secret and admin token, to be given to every node
+    Init {
+        /// Where; it must not hold one yet
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Show the members, the partitions and the blobs
+    Status {
+        #[arg(long, default_value = "table")]
+        output: Output,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Wait until the cluster is healthy or settled
+    Wait {
+        /// What to wait for
+        #[arg(long = "for", value_name = "CONDITION")]
+        condition: Condition,
+        /// How long
+        #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+        #[arg(long, default_value = "table")]
+        output: Output,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Move everything off a node, then remove it; waits until it has left
+    Drain {
+        /// Its name or id
+        node: String,
+        /// How long to wait; the node goes on leaving after that
+        #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+        #[arg(long, default_value = "table")]
+        output: Output,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Remove a node at once, and for good; what only it held is lost
+    Remove {
+        /// Its name or id
+        node: String,
+        #[arg(long, default_value = "table")]
+        output: Output,
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+/// What can be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Condition {
+    /// There is a quorum, every member is up and caught up
+    Healthy,
+    /// Also, every blob is exactly where it belongs
+    Settled,
+}
+
+impl Cluster {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self {
+            Cluster::Init { out } => init(&out),
+            Cluster::Status { output, server } => {
+                let client = server.client()?;
+                let status: StatusDocument = block_on(async { Ok(client.ask(Method::GET, "status").await?) })?;
+                match output {
+                    Output::Json => print_json(&status)?,
+                    Output::Table => print_line(&shown(&status))?,
+                }
+                if status.stale { Err(Failure::Stale) } else { Ok(()) }
+            }
+            Cluster::Wait { condition, timeout, output, server } => {
+                let client = server.client()?;
+                let health = block_on(wait(&client, condition, timeout))?;
+                say(output, &health, &format!("{}: yes", word(condition)))
+            }
+            Cluster::Drain { node, timeout, output, server } => {
+                let client = server.client()?;
+                let path = format!("members/{}/drain", encoded(&node));
+                let done: serde_json::Value = block_on(async { Ok(client.ask(Method::POST, &path).await?) })?;
+                block_on(await_departure(&client, &node, timeout))?;
+                say(output, &done, &format!("{node} has left"))
+            }
+            Cluster::Remove { node, output, server } => {
+                let client = server.client()?;
+                let path = format!("members/{}", encoded(&node));
+                let done: serde_json::Value = block_on(async { Ok(client.ask(Method::DELETE, &path).await?) })?;
+                say(output, &done, &format!("{node} is removed"))
+            }
+        }
+    }
+}
+
+fn say(output: Output, document: &impl serde::Serialize, line: &str) -> Result<(), Failure> {
+    match output {
+        Output::Json => print_json(document),
+        Output::Table => print_line(line),
+    }
+}
+
+fn init(out: &std::path::Path) -> Result<(), Failure> {
+    crate::cluster_dir::create(out).map_err(|error| Failure::Failed(error.to_string()))?;
+    print_line(&format!(
+        "made {}: give a copy to every node with --cluster-dir. Who has it can join the cluster and \
+         administer it: keep it secret.",
+        out.display()
+    ))
+}
+
+fn word(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Healthy => "healthy",
+        Condition::Settled => "settled",
+    }
+}
+
+/// A member's name or id in a path.
+fn encoded(node: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    node.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+fn spinner(message: String) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(message);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+/// Asks again and again. That nobody answers yet is part of what is waited out; that the server
+/// refuses to be asked is not.
+async fn wait(client: &Client, condition: Condition, timeout: Duration) -> Result<HealthDocument, Failure> {
+    let end = Instant::now() + timeout;
+    let bar = spinner(format!("waiting for {}", word(condition)));
+    let path = format!("health?for={}", word(condition));
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let ask = client.ask::<HealthDocument>(Method::GET, &path);
+        let why = match tokio::time::timeout(left.max(POLL), ask).await {
+            Ok(Ok(health)) if health.met => return Ok(health),
+            Ok(Ok(health)) => Failure::Failed(format!("time is up: not {}: {}", word(condition), health.why)),
+            Ok(Err(Unanswered::Refused(why))) => return Err(Failure::Failed(why)),
+            Ok(Err(Unanswered::NoQuorum(why))) => Failure::Failed(format!("time is up: {why}")),
+            Ok(Err(no_server)) => Failure::Unanswered(no_server.to_string()),
+            Err(_) => Failure::Unanswered("time is up: no server answers".to_owned()),
+        };
+        if Instant::now() + POLL >= end {
+            return Err(why);
+        }
+        bar.set_message(why.to_string().trim_start_matches("time is up: ").to_owned());
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn await_departure(client: &Client, node: &str, timeout: Duration) -> Result<(), Failure> {
+    let end = Instant::now() + timeout;
+    let bar = spinner(format!("{node} is leaving"));
+    while Instant::now() < end {
+        // A node without a quorum may remember the member: only a fresh answer counts.
+        match client.ask::<StatusDocument>(Method::GET, "status").await {
+            Ok(status) if !status.stale && !status.has_member(node) => return Ok(()),
+            Ok(status) => bar.set_message(format!("{node} is leaving: {} partitions moving", status.partitions.moving)),
+            Err(Unanswered::Refused(why)) => return Err(Failure::Failed(why)),
+            Err(_) => {}
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Err(Failure::Failed(format!("time is up: {node} is still leaving")))
+}
+
+fn shown(status: &StatusDocument) -> String {
+    let none = || "-".to_owned();
+    let mut members = Table::new(["NAME", "ID", "ZONE", "ROLE", "STATE", "CLIENT", "PEER", "APPLIED", "SEEN", "FREE"]);
+    for member in &status.members {
+        members.row([
+            member.name.clone(),
+            member.id.clone(),
+            if member.zone.is_empty() { none() } else { member.zone.clone() },
+            member.role.clone(),
+            member.state.clone(),
+            member.client.clone().unwrap_or_else(none),
+            member.peer.clone().unwrap_or_else(none),
+            member.applied.map_or_else(none, |applied| applied.to_string()),
+            member.last_seen_ms.map_or_else(none, |ms| format!("{ms} ms ago")),
+            member.disk.map_or_else(none, |disk| format!("{} of {}", human_bytes(disk.free), human_bytes(disk.total))),
+        ]);
+    }
+    let blobs = &status.blobs;
+    let quorum = if status.quorum { "yes" } else { "NO" };
+    let stale = if status.stale { " (stale: this node has no quorum)" } else { "" };
+    format!(
+        "cluster {}{stale}\nquorum {quorum}, leader {}, term {}, level {}, factor {}, applied {}, state {} at {}\n\n{members}\n\n\
+         partitions  {} of {} ready, {} moving\n\
+         blobs       {} durable ({}), {} under-replicated, {} away, {} lost, {} cached",
+        status.cluster_id.as_deref().unwrap_or("(not born yet)"),
+        status.leader.as_deref().unwrap_or("-"),
+        status.term,
+        status.level,
+        status.rf,
+        status.applied,
+        status.state_hash,
+        status.state_hash_at,
+        status.partitions.ready,
+        status.partitions.total,
+        status.partitions.moving,
+        blobs.durable,
+        human_bytes(blobs.bytes),
+        blobs.under_replicated,
+        blobs.away,
+        blobs.lost,
+        blobs.cached,
+    )
+}

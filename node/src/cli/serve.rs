@@ -1,0 +1,127 @@
+//! `trow serve`: its flags, and the way from them to a running node.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use crate::config::{Config, FlagValue, Sources};
+
+/// `trow serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Read settings from this file
+    #[arg(long, value_name = "FILE", env = "TROW_CONFIG")]
+    config: Option<PathBuf>,
+    /// Check the configuration and exit
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    flags: ServeFlags,
+    /// End when the process that started this one ends
+    #[arg(long, hide = true)]
+    stop_with_parent: bool,
+}
+
+/// Settings that are also flags. They are text here: the configuration judges them, together with
+/// what the file and the variables say.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ServeFlags {
+    /// Where this node keeps everything [data_dir, default: data]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// This node's name, unique in the cluster [cluster.name, default: the host name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// This node's failure domain [cluster.zone]
+    #[arg(long)]
+    pub zone: Option<String>,
+    /// Where clients connect [server.listen, default: 127.0.0.1:5000]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Certificate chain for clients, PEM; without it plain HTTP [server.tls.cert]
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<String>,
+    /// The certificate's key, PEM [server.tls.key]
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<String>,
+    /// Where other nodes connect [cluster.peer_listen, default: 127.0.0.1:5001]
+    #[arg(long, value_name = "ADDR")]
+    pub peer_listen: Option<String>,
+    /// Where other nodes are told to connect [cluster.peer_advertise, default: the peer listener]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub peer_advertise: Option<String>,
+    /// Where health and metrics are served [ops.listen, default: 127.0.0.1:5002]
+    #[arg(long, value_name = "ADDR")]
+    pub ops_listen: Option<String>,
+    /// Where the admission webhook is served [webhook.listen, default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    pub webhook_listen: Option<String>,
+    /// The cluster directory of `trow cluster init` [cluster.dir, default: <data-dir>/cluster]
+    #[arg(long, value_name = "DIR")]
+    pub cluster_dir: Option<String>,
+    /// A node to find the cluster by, or a name that resolves to many; repeatable [cluster.join]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub join: Vec<String>,
+    /// Make a new cluster of so many nodes, this one included [cluster.bootstrap_expect]
+    #[arg(long, value_name = "N")]
+    pub bootstrap_expect: Option<String>,
+}
+
+impl ServeFlags {
+    /// The flags that were given, as settings.
+    pub fn values(&self) -> Vec<FlagValue> {
+        let one = |key, flag, value: &Option<String>| FlagValue { key, flag, values: value.iter().cloned().collect() };
+        vec![
+            one("data_dir", "--data-dir", &self.data_dir),
+            one("cluster.name", "--name", &self.name),
+            one("cluster.zone", "--zone", &self.zone),
+            one("server.listen", "--listen", &self.listen),
+            one("server.tls.cert", "--tls-cert", &self.tls_cert),
+            one("server.tls.key", "--tls-key", &self.tls_key),
+            one("cluster.peer_listen", "--peer-listen", &self.peer_listen),
+            one("cluster.peer_advertise", "--peer-advertise", &self.peer_advertise),
+            one("ops.listen", "--ops-listen", &self.ops_listen),
+            one("webhook.listen", "--webhook-listen", &self.webhook_listen),
+            one("cluster.dir", "--cluster-dir", &self.cluster_dir),
+            FlagValue { key: "cluster.join", flag: "--join", values: self.join.clone() },
+            one("cluster.bootstrap_expect", "--bootstrap-expect", &self.bootstrap_expect),
+        ]
+    }
+
+    /// The flags as they are typed: each value after its flag.
+    pub fn arguments(&self) -> Vec<String> {
+        let pairs = self.values().into_iter().flat_map(|f| f.values.into_iter().map(move |value| [f.flag.to_owned(), value]));
+        pairs.flatten().collect()
+    }
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let sources = Sources::of_process(self.flags.values(), self.config);
+        let (config, idle) = Config::load(sources).map_err(|problems| Failure::Usage(problems.to_string()))?;
+        for setting in idle {
+            tracing::warn!(setting, "this version does not have what the setting is for: it has no effect");
+        }
+        if self.check {
+            return super::print_line("the configuration is valid");
+        }
+        if self.stop_with_parent {
+            stop_with_parent()?;
+        }
+        crate::node::run(config).map_err(|error| Failure::Failed(format!("{error:#}")))
+    }
+}
+
+/// Asks for SIGTERM when the parent ends, however it ends.
+fn stop_with_parent() -> Result<(), Failure> {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    let before = getppid();
+    set_parent_process_death_signal(Some(Signal::TERM))
+        .map_err(|error| Failure::Failed(format!("watch the parent process: {error}")))?;
+    // It may have ended before the signal was asked for.
+    if getppid() != before {
+        return Err(Failure::Failed("the parent process has ended".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! The order in which a node's parts are built and stopped, and nothing else.
+//!
+//! Built from the disk up: data directory, identity, store, peers, consensus, membership, upkeep,
+//! clients. Stopped from the clients down, within [`STOP`]: not ready, leadership handed over,
+//! requests finished, checkpoint. Always holds: nothing is served before what it needs is open;
+//! the process ends when a part that must not end does. Never does: decide anything.
+
+mod ready;
+mod tls;
+mod wiring;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use trow_api::{AdminToken, Api, HttpMetrics};
+use trow_raft::command::LEVEL;
+use trow_raft::{Generation, Member, MemberState, Metadata, Planted};
+
+use crate::admin::{self, Admin};
+use crate::birth::{self, Birth, BirthError};
+use crate::cluster_dir;
+use crate::config::{Config, WithoutQuorum};
+use crate::copies::audit::Auditor;
+use crate::data_dir::DataDir;
+use crate::identity::Identity;
+use crate::listener;
+use crate::metrics::NodeMetrics;
+use crate::ops::{self, Ops, Readiness};
+use crate::peer::listener::{self as peer_listener, PeerRoutes};
+use crate::peer::{PeerSettings, Peers};
+use crate::repair::Repair;
+use crate::replicated::{Limits, Replicated};
+use crate::store::Store;
+use crate::sweep::Sweeper;
+
+/// A node that was told to end has ended after this long.
+const STOP: Duration = Duration::from_secs(28);
+/// Requests that were accepted get this long to finish.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// How a run ended that did not fail.
+enum Ended {
+    /// It was told to.
+    Stopped,
+    /// The cluster does not know this node's id any more, and this run never was part of it.
+    Removed,
+}
+
+/// Runs a node until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It cannot be started, or was removed from its cluster while it ran.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let planted = Planted::from_env()?;
+    loop {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+        let ended = runtime.block_on(serve(&config, planted));
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        match ended? {
+            Ended::Stopped => return Ok(()),
+            Ended::Removed => {
+                tracing::warn!("this node was removed from its cluster: it joins again under a new id, with its blobs");
+                let data = DataDir::open(&config.data_dir)?;
+                birth::forget(data.path(), &data.path().join("raft")).context("forget the old identity")?;
+            }
+        }
+    }
+}
+
+async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
+    let mut terminate = signal(SignalKind::terminate()).context("catch SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("catch SIGINT")?;
+    let closing = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+
+    // What is on disk, and whether it is ours.
+    let data = DataDir::open(&config.data_dir)?;
+    let alone = config.cluster.join.is_empty();
+    let cluster_dir = if alone { cluster_dir::open_or_create(&config.cluster.dir) } else { cluster_dir::open(&config.cluster.dir) };
+    let cluster_dir = Arc::new(cluster_dir?);
+    data.tie(cluster_dir.ca_cert(), &config.cluster.dir)?;
+    let identity = Arc::new(Identity::open(data.path())?);
+    let id = identity.id();
+
+    // All listeners, before anything that takes long: a taken port is known at once.
+    let client_listener = bind("server.listen", config.server.listen).await?;
+    let peer_listener = bind("cluster.peer_listen", config.cluster.peer_listen).await?;
+    let ops_listener = bind("ops.listen", config.ops_listen).await?;
+    let client_tls = config.server.tls.as_ref().map(|tls| tls::serve(tls, closing.clone())).transpose()?;
+
+    // Health from the beginning.
+    let readiness = Readiness::starting();
+    let registry = Arc::new(Mutex::new(Registry::default()));
+    let name: Arc<str> = config.cluster.name.as_str().into();
+    let ops = Ops { name, id, readiness: readiness.clone(), registry: registry.clone() };
+    let ops_server = axum::serve(ops_listener, ops::router(ops));
+    tasks.spawn(async move {
+        if let Err(error) = ops_server.await {
+            tracing::error!(cause = %error, "the ops listener failed");
+        }
+    });
+
+    // Blobs here, then the others, then what is agreed with them.
+    let (dir, store_planted) = (data.path().to_owned(), planted);
+    let store = tokio::task::spawn_blocking(move || Store::open(&dir, store_planted)).await??;
+    let me = me(config, id, peer_listener.local_addr()?, client_listener.local_addr()?, &store);
+    tracing::info!(node = %id, name = me.name, client = me.client, peer = me.peer, data = %data.path().display(), "starting");
+    let peers = Peers::new(PeerSettings {
+        identity,
+        cluster_dir: cluster_dir.clone(),
+        me: me.clone(),
+        join: config.cluster.join.clone(),
+        dial: config.cluster.dial.clone(),
+        cluster: None,
+    })?;
+    let metadata = Metadata::open(trow_raft::Settings {
+        id,
+        dir: data.path().join("raft"),
+        heartbeat: config.raft.heartbeat,
+        election: config.raft.election.clone(),
+        grace: config.repair_grace,
+        planted,
+        connect: peers.connect(),
+        silence: peers.silence_fn(),
+    })
+    .await?;
+
+    let agreed = wiring::agreed(&metadata);
+    let auditor = Auditor::new(store.clone(), agreed.clone());
+    let status = wiring::status(me.clone(), metadata.clone(), store.clone(), auditor.clone());
+    peers.attach(&metadata, status.clone());
+    let peer_blobs = wiring::peer_blobs(&peers);
+    let limits = Limits {
+        expiry: config.uploads.expiry,
+        max_sessions: usize::try_from(config.uploads.max_sessions).unwrap_or(usize::MAX),
+        max_bytes: config.uploads.max_bytes.0,
+    };
+    let secret = cluster_dir.derive("uploads");
+    let blobs = Replicated::new(id, store.clone(), (&metadata).into(), peer_blobs.clone(), &secret, limits);
+
+    // The peer port: from here on the others reach this node.
+    let routes = PeerRoutes { raft: tonic::service::Routes::new(metadata.service()), blobs: blobs.peer_router() };
+    let peers_closing = CancellationToken::new();
+    let peer_server = tokio::spawn(peer_listener::serve(peer_listener, peers.clone(), routes, peers_closing.clone()));
+
+    // Clients.
+    let admin = Admin {
+        metadata: metadata.clone(),
+        blobs: blobs.clone(),
+        survey: wiring::survey(&peers, status),
+        token: AdminToken::new(cluster_dir.admin_token()),
+    };
+    let router = {
+        let mut registry = registry.lock().map_err(|_| anyhow::anyhow!("the registry of metrics is lost"))?;
+        let metrics = HttpMetrics::register(&mut registry);
+        let traffic = peers.traffic().clone();
+        let figures = NodeMetrics { metadata: metadata.clone(), store: store.clone(), auditor, traffic };
+        registry.register_collector(Box::new(figures));
+        trow_api::router(Api {
+            metadata: metadata.clone(),
+            blobs: Arc::new(blobs),
+            node: me.name.clone(),
+            token: AdminToken::new(cluster_dir.admin_token()),
+            metrics,
+            settings: api_settings(config),
+            admin: admin::router(admin),
+        })
+    };
+    let client_server =
+        tokio::spawn(listener::serve(client_listener, router, client_tls, client_limits(), closing.clone()));
+    readiness.check_with(ready::check(&metadata));
+
+    // Membership, and the upkeep that it brings.
+    let expect = config.cluster.bootstrap_expect.and_then(|n| usize::try_from(n).ok()).or(alone.then_some(1));
+    let birth = Birth { data_dir: data.path().to_owned(), expect, rf: config.factor, planted };
+    let mut member = {
+        let (peers, metadata) = (peers.clone(), metadata.clone());
+        tokio::spawn(async move { birth::run(&peers, &metadata, birth).await })
+    };
+    let others = wiring::others(&peer_blobs);
+    tasks.spawn(Repair::new(store.clone(), agreed.clone(), others.clone(), config.repair_rate.0).run());
+    tasks.spawn(Sweeper::new(store, agreed, others, planted).run());
+
+    let confirmed = ready::confirmed(&metadata, &mut tasks);
+    let mut removed = peers.removed();
+    let mut belonged = false;
+    let outcome = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok(Ended::Stopped),
+            _ = interrupt.recv() => break Ok(Ended::Stopped),
+            joined = &mut member, if !belonged => match joined {
+                Ok(Ok(cluster)) => {
+                    belonged = true;
+                    tracing::info!(%cluster, "member of the cluster");
+                }
+                Ok(Err(BirthError::Removed { .. })) => break Ok(Ended::Removed),
+                Ok(Err(error)) => break Err(anyhow::Error::from(error)),
+                Err(error) => break Err(anyhow::Error::from(error)),
+            },
+            _ = removed.wait_for(|removed| *removed) => {
+                break ready::after_removal(&confirmed);
+            }
+        }
+    };
+
+    // From the clients down.
+    tracing::info!("stopping");
+    readiness.stop();
+    let watchdog = tokio::spawn(give_up_after(STOP));
+    metadata.transfer_leadership().await;
+    closing.cancel();
+    let _ = client_server.await;
+    tasks.shutdown().await;
+    metadata.shutdown().await;
+    peers_closing.cancel();
+    let _ = peer_server.await;
+    peers.close();
+    watchdog.abort();
+    tracing::info!("stopped");
+    outcome
+}
+
+async fn bind(setting: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{setting}: listen on {address}"))
+}
+
+/// Whatever hangs, the process ends in time; everything acknowledged is on disk already.
+async fn give_up_after(limit: Duration) {
+    tokio::time::sleep(limit).await;
+    tracing::warn!(seconds = limit.as_secs(), "stopping took too long: ending without a checkpoint");
+    std::process::exit(0);
+}
+
+/// This node as it presents itself to the others.
+fn me(config: &Config, id: trow_raft::NodeId, peer: SocketAddr, client: SocketAddr, store: &Store) -> Member {
+    let peer = config.cluster.peer_advertise.clone().unwrap_or_else(|| peer.to_string());
+    let client = match (client.ip().is_unspecified(), peer.rsplit_once(':')) {
+        (true, Some((host, _))) => format!("{host}:{}", client.port()),
+        _ => client.to_string(),
+    };
+    Member {
+        id,
+        name: config.cluster.name.clone(),
+        zone: config.cluster.zone.clone(),
+        state: MemberState::Joining,
+        generation: Generation::default(),
+        max_level: LEVEL,
+        weight: u32::try_from(store.disk().total >> 30).unwrap_or(u32::MAX).max(1),
+        client,
+        peer,
+    }
+}
+
+fn api_settings(config: &Config) -> trow_api::Settings {
+    trow_api::Settings {
+        hostnames: config.server.hostnames.clone(),
+        without_quorum: match config.without_quorum {
+            WithoutQuorum::Stale => trow_api::WithoutQuorum::Stale,
+            WithoutQuorum::Refuse => trow_api::WithoutQuorum::Refuse,
+        },
+        sparse: config.registry.sparse,
+        delete: config.registry.delete,
+    }
+}
+
+/// What the client listener bears, as documented.
+fn client_limits() -> listener::Limits {
+    listener::Limits {
+        head_bytes: 64 << 10,
+        head_time: Duration::from_secs(10),
+        idle: Duration::from_secs(60),
+        stall: Duration::from_secs(60),
+        connections: 10_000,
+        drain: DRAIN,
+    }
+}

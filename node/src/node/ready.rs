@@ -1,0 +1,62 @@
+//! When requests may be sent to this node.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use trow_raft::{MemberState, Metadata};
+
+use super::Ended;
+
+/// How long a quorum is waited for at a time.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Why this node is not ready, as a function of what it applied: the state is open when this is
+/// asked, so what is left is whether the node belongs to a cluster and has caught up with it.
+/// That there is no quorum is no reason: what is here can be served.
+pub(super) fn check(metadata: &Metadata) -> impl Fn() -> Option<String> + Send + Sync + use<> {
+    let metadata = metadata.clone();
+    move || {
+        let view = metadata.local();
+        let reason = || -> Result<Option<&'static str>, trow_raft::StateError> {
+            if view.removed(metadata.id())? {
+                return Ok(Some("removed from the cluster"));
+            }
+            if view.cluster()?.is_none() {
+                return Ok(Some("not a member of a cluster yet: waiting for the other nodes"));
+            }
+            Ok(match view.member(metadata.id())?.map(|member| member.state) {
+                None => Some("joining: waiting to be admitted"),
+                Some(MemberState::Joining) => Some("joining: catching up"),
+                Some(_) => None,
+            })
+        };
+        match reason() {
+            Ok(reason) => reason.map(str::to_owned),
+            Err(_) => Some("the state cannot be read".to_owned()),
+        }
+    }
+}
+
+/// Turns true once a quorum has confirmed a read of this process: it is part of its cluster.
+pub(super) fn confirmed(metadata: &Metadata, tasks: &mut JoinSet<()>) -> Arc<AtomicBool> {
+    let (confirmed, metadata) = (Arc::new(AtomicBool::new(false)), metadata.clone());
+    let flag = confirmed.clone();
+    tasks.spawn(async move {
+        while metadata.read(ROUND).await.is_err() {
+            tokio::time::sleep(ROUND).await;
+        }
+        flag.store(true, Ordering::Relaxed);
+    });
+    confirmed
+}
+
+/// A node that finds itself removed when it starts joins again under a new id. One that is
+/// removed while it runs was meant to leave: it ends, and whoever starts it again means it.
+pub(super) fn after_removal(confirmed: &AtomicBool) -> anyhow::Result<Ended> {
+    if confirmed.load(Ordering::Relaxed) {
+        anyhow::bail!("this node was removed from its cluster; started again, it joins under a new id")
+    }
+    Ok(Ended::Removed)
+}
