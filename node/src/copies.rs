@@ -31,18 +31,23 @@ pub struct Agreed {
     pub changes: Arc<Changes>,
 }
 
+/// All bytes of a blob from a node; whether they have the digest is the caller's to verify.
+pub type Fetch = Arc<dyn Fn(NodeId, Digest) -> BoxFuture<'static, Result<ByteStream, String>> + Send + Sync>;
+
+/// Fresh evidence of a node for each digest, in order; `None` where it does not hold it. An error
+/// means that it is not known what the node holds.
+pub type Confirm = Arc<dyn Fn(NodeId, Vec<Digest>) -> BoxFuture<'static, Result<Said, String>> + Send + Sync>;
+
+/// What a node said of the digests that it was asked about.
+pub type Said = Vec<Option<Evidence>>;
+
 /// What other nodes hold. Each call is bounded in time by whoever made the handle.
 #[derive(Clone)]
 pub struct Others {
-    /// All bytes of a blob from a node; whether they have the digest is the caller's to verify.
-    pub fetch: Arc<dyn Fn(NodeId, Digest) -> BoxFuture<'static, Result<ByteStream, String>> + Send + Sync>,
-    /// Fresh evidence of a node for each digest, in order; `None` where it does not hold it. An
-    /// error means that it is not known what the node holds.
-    pub confirm: Arc<
-        dyn Fn(NodeId, Vec<Digest>) -> BoxFuture<'static, Result<Vec<Option<Evidence>>, String>>
-            + Send
-            + Sync,
-    >,
+    /// Gets a blob.
+    pub fetch: Fetch,
+    /// Asks for evidence.
+    pub confirm: Confirm,
 }
 
 impl Others {

@@ -12,8 +12,9 @@ mod limit;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod work;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,21 +27,16 @@ use crate::copies::{Agreed, Others};
 use crate::store::Store;
 use compare::Found;
 use fetch::Fetched;
+use work::{Attempt, FETCHES, RETRY, Work};
 
 /// How often everything is compared, whatever was heard.
 const FULL: Duration = Duration::from_secs(3600);
-/// Blobs fetched at once.
-const FETCHES: usize = 4;
-/// With more blobs than this to be fetched no further partition is compared, for the memory's sake.
-const MISSING_MAX: usize = 4096;
 /// Partitions compared before other work gets its turn.
 const PARTITIONS: usize = 32;
 /// Blobs settled in one proposal.
 const SETTLE: usize = 256;
 /// How long each further owner leaves it to the ones before it to settle a blob.
 const SETTLE_TURN: Duration = Duration::from_secs(2);
-/// First and longest pause before something that failed is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(30));
 /// A blob must be denied by all this often before it is recorded lost.
 const DENIALS: u32 = 4;
 
@@ -52,54 +48,6 @@ pub struct Repair {
     limit: Arc<limit::Limit>,
     work: Work,
     tasks: JoinSet<Done>,
-}
-
-/// What is known to be left to do.
-#[derive(Default)]
-struct Work {
-    /// Position in the changes of the state.
-    position: u64,
-    /// Partitions to compare.
-    partitions: BTreeSet<PartitionId>,
-    /// Blobs to compare.
-    blobs: BTreeSet<Digest>,
-    /// Blobs to fetch.
-    missing: BTreeMap<Digest, Attempt>,
-    /// Blobs to settle.
-    unsettled: BTreeMap<Digest, Attempt>,
-    /// Partitions to report ready once nothing of them is missing.
-    unready: HashMap<PartitionId, u64>,
-    /// When not to propose them before.
-    ready_after: Option<Instant>,
-    fetching: usize,
-    settling: bool,
-    reporting: bool,
-}
-
-/// Something that is tried until it works.
-#[derive(Clone, Copy)]
-struct Attempt {
-    tries: u32,
-    denials: u32,
-    at: Instant,
-    busy: bool,
-}
-
-impl Attempt {
-    fn at(at: Instant) -> Attempt {
-        Attempt { tries: 0, denials: 0, at, busy: false }
-    }
-
-    fn again(&mut self) {
-        let pause = RETRY.0.saturating_mul(1 << self.tries.min(10)).min(RETRY.1);
-        self.tries += 1;
-        self.busy = false;
-        self.at = Instant::now() + pause;
-    }
-
-    fn due(&self) -> bool {
-        !self.busy && self.at <= Instant::now()
-    }
 }
 
 /// What a task finished.
@@ -132,7 +80,7 @@ impl Repair {
             self.listen();
             self.compare().await;
             self.start();
-            let wake = self.next_due().map_or(full_at, |due| due.min(full_at));
+            let wake = self.work.next_due().map_or(full_at, |due| due.min(full_at));
             tokio::select! {
                 changed = applied.changed() => if changed.is_err() { return },
                 digest = damaged.recv() => match digest {
@@ -152,20 +100,15 @@ impl Repair {
         }
     }
 
-    /// Whether more may be compared. Blobs that nobody gives do not count: they may never come.
-    fn room(&self) -> bool {
-        self.work.missing.values().filter(|attempt| attempt.tries == 0).count() < MISSING_MAX
-    }
-
     /// Takes note of what the state's last changes touched.
     fn listen(&mut self) {
         let (touched, position) = self.agreed.changes.since(self.work.position);
         self.work.position = position;
         for touched in touched {
             match touched {
-                Touched::Blob(digest) => drop(self.work.blobs.insert(digest)),
-                Touched::Partition(id) => drop(self.work.partitions.insert(id)),
-            }
+                Touched::Blob(digest) => self.work.blobs.insert(digest),
+                Touched::Partition(id) => self.work.partitions.insert(id),
+            };
         }
     }
 
@@ -175,10 +118,12 @@ impl Repair {
             return;
         }
         let blobs = std::mem::take(&mut self.work.blobs);
-        let room = self.room();
+        let room = self.work.room();
         let partitions: Vec<PartitionId> =
             self.work.partitions.iter().copied().take(if room { PARTITIONS } else { 0 }).collect();
-        partitions.iter().for_each(|id| drop(self.work.partitions.remove(id)));
+        for id in &partitions {
+            self.work.partitions.remove(id);
+        }
         let (store, agreed) = (self.store.clone(), self.agreed.clone());
         let asked = partitions.clone();
         let compared = tokio::task::spawn_blocking(move || {
@@ -214,7 +159,9 @@ impl Repair {
             self.work.unsettled.entry(digest).or_insert(Attempt::at(now + turn));
         }
         // What was compared anew stands; an older index would be refused.
-        partitions.iter().for_each(|id| drop(self.work.unready.remove(id)));
+        for id in partitions {
+            self.work.unready.remove(id);
+        }
         self.work.unready.extend(found.unready);
     }
 
@@ -271,7 +218,7 @@ impl Repair {
     fn start_reporting(&mut self) {
         let wait = self.work.ready_after.is_some_and(|after| after > Instant::now());
         // One entry for many: what is about to be compared can be reported with the rest.
-        let more = self.room() && !self.work.partitions.is_empty();
+        let more = self.work.room() && !self.work.partitions.is_empty();
         if self.work.reporting || wait || more {
             return;
         }
@@ -345,18 +292,5 @@ impl Repair {
                 Done::Lost
             });
         }
-    }
-
-    /// When something is to be tried next, if time alone brings it.
-    fn next_due(&self) -> Option<Instant> {
-        let now = Instant::now();
-        if !self.work.blobs.is_empty() || (!self.work.partitions.is_empty() && self.room()) {
-            return Some(now);
-        }
-        let fetch = self.work.missing.values().filter(|_| self.work.fetching < FETCHES);
-        let settle = self.work.unsettled.values().filter(|_| !self.work.settling);
-        let attempts = fetch.chain(settle).filter(|attempt| !attempt.busy).map(|attempt| attempt.at);
-        let ready = self.work.ready_after.filter(|_| !self.work.unready.is_empty() && !self.work.reporting);
-        attempts.chain(ready).min()
     }
 }

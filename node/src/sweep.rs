@@ -6,6 +6,7 @@
 //! A blob that was acknowledged since the fence stays, whatever the state says of it.
 
 mod rule;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -14,12 +15,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use trow_raft::metadata::ProposeError;
-use trow_raft::state::{StateError, View};
-use trow_raft::{Command, Digest, Evidence, Generation, NodeId, Outcome, Planted, Refusal, Touched, Variant};
+use trow_raft::state::StateError;
+use trow_raft::{Command, Digest, Evidence, Generation, NodeId, Outcome, Planted, Refusal, Variant};
 
 use crate::copies::{Agreed, Others};
-use crate::store::{Acknowledged, Store, StoreError, blocking};
-use rule::Candidate;
+use crate::store::{Store, StoreError, blocking};
 
 /// How often everything is looked at, whatever was heard.
 const FULL: Duration = Duration::from_secs(3600);
@@ -77,15 +77,6 @@ pub struct Sweeper {
     planted: Planted,
 }
 
-/// What a first look found; nothing is unlinked on its word.
-#[derive(Default)]
-struct Look {
-    /// Blobs that may go after a fence.
-    candidates: BTreeSet<Digest>,
-    /// Blobs that the state does not know and only late acknowledgements protect.
-    waiting: usize,
-}
-
 impl Sweeper {
     /// Of this store of this node.
     pub fn new(store: Store, agreed: Agreed, others: Others, planted: Planted) -> Sweeper {
@@ -135,56 +126,6 @@ impl Sweeper {
                 next = next.max(Instant::now() + GATHER);
             }
         }
-    }
-
-    /// What of `touched` is here and may be superfluous. Blocks.
-    fn superfluous(&self, touched: &[Touched]) -> Result<BTreeSet<Digest>, SweepError> {
-        let view = (self.agreed.view)()?;
-        let mut look = Look::default();
-        let mut buckets = BTreeSet::new();
-        for touched in touched {
-            match touched {
-                Touched::Blob(digest) => self.look(&view, digest, &mut look)?,
-                Touched::Partition(id) => {
-                    if !view.partition(*id)?.owned_by(self.agreed.me) {
-                        buckets.insert((id.index() >> 2) as u8);
-                    }
-                }
-            }
-        }
-        for bucket in buckets {
-            self.store.list(bucket)?.iter().try_for_each(|digest| self.look(&view, digest, &mut look))?;
-        }
-        Ok(look.candidates)
-    }
-
-    /// Looks at the blobs given, or at all that are here when `full`. Blocks.
-    fn survey(&self, digests: &BTreeSet<Digest>, full: bool) -> Result<Look, SweepError> {
-        let mut look = Look::default();
-        let view = (self.agreed.view)()?;
-        digests.iter().try_for_each(|digest| self.look(&view, digest, &mut look))?;
-        for bucket in (0..=u8::MAX).filter(|_| full) {
-            // One view for all would keep old pages of the state from being used again.
-            let view = (self.agreed.view)()?;
-            self.store.list(bucket)?.iter().try_for_each(|digest| self.look(&view, digest, &mut look))?;
-        }
-        Ok(look)
-    }
-
-    fn look(&self, view: &View, digest: &Digest, look: &mut Look) -> Result<(), SweepError> {
-        if self.store.has(digest).is_none() {
-            return Ok(());
-        }
-        let acknowledged = match self.planted.is(Variant::C2NoFence) {
-            true => Acknowledged::default(),
-            false => self.store.look(digest),
-        };
-        match rule::candidate(view, self.agreed.me, digest, acknowledged)? {
-            Candidate::Keep => {}
-            Candidate::Waits => look.waiting += 1,
-            Candidate::Sweep => drop(look.candidates.insert(*digest)),
-        }
-        Ok(())
     }
 
     /// Whether acknowledgements carry a generation that is not the agreed one, or the generation

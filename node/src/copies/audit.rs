@@ -40,11 +40,14 @@ pub enum AuditError {
 pub struct Auditor {
     store: Store,
     agreed: Agreed,
-    found: Arc<Mutex<Vec<Option<(Versions, Audit)>>>>,
+    found: Arc<Mutex<Vec<Found>>>,
 }
 
 /// What a directory's audit depends on: its files and the state of its partitions.
 type Versions = (u64, [u64; 4]);
+
+/// What was found in a directory, if it was looked at.
+type Found = Option<(Versions, Audit)>;
 
 impl Auditor {
     /// Of this store of this node.

@@ -72,7 +72,7 @@ pub(super) async fn settle(
         if let Ok(applied) = (agreed.propose)(Command::SettleBlobs { blobs: home }).await
             && applied.outcome == Outcome::Done
         {
-            settled.iter().for_each(|digest| drop(left.remove(digest)));
+            left.retain(|digest, _| !settled.contains(digest));
         }
     }
     left.into_keys().collect()

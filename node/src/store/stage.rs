@@ -160,7 +160,8 @@ impl Staged {
             return Err(self.broken().into());
         };
         let (digest, staged) = (*digest, self.file);
-        blocking(move || {
+        #[allow(clippy::result_large_err, reason = "two digests, once per blob")]
+        let hold = move || {
             let Digester { sha256, sha512, sums } = *digester;
             let computed = match digest.algorithm() {
                 Algorithm::Sha256 => sha256.finish(),
@@ -176,8 +177,8 @@ impl Staged {
             let sums = sums.finish();
             staged.inner.room(sums.encode().len() as u64)?;
             Ok(staged.inner.promote(&staged.path, &staged.file, &digest, &sums)?)
-        })
-        .await
+        };
+        blocking(hold).await
     }
 
     /// Starts hashing and writing what was gathered, after what is under way.

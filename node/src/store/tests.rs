@@ -168,7 +168,8 @@ async fn a_damaged_chunk_is_never_yielded_and_the_file_is_quarantined() {
     let grow = |file: &Path| {
         fs::File::options().write(true).open(file).unwrap().set_len(bytes.len() as u64 + 1).unwrap();
     };
-    let cases: [(&str, &dyn Fn(&Path)); 4] =
+    type Damage<'a> = &'a dyn Fn(&Path);
+    let cases: [(&str, Damage<'_>); 4] =
         [("flipped", &flip), ("zeroed", &zero), ("truncated", &truncate), ("grown", &grow)];
     for (name, damage) in cases {
         let dir = tempfile::tempdir().unwrap();
