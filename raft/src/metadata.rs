@@ -16,11 +16,12 @@ mod reads;
 mod receive;
 mod service;
 mod settings;
+mod sight;
 mod upkeep;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 pub use error::{InitializeError, JoinError, NoQuorum, OpenError, ProposeError};
 pub use service::Service;
 pub use settings::{Connect, ConnectError, PeerId, Settings, Silence};
+pub(crate) use sight::Sight;
 
 use crate::changes::Changes;
 use crate::consensus::log_store::LogStore;
@@ -81,6 +83,7 @@ struct Inner {
     started: watch::Sender<bool>,
     /// Turns true when the handle shuts down.
     stop: watch::Sender<bool>,
+    opened: Instant,
 }
 
 impl Metadata {

@@ -22,7 +22,10 @@ const STEP: u64 = 1 << 20;
 
 /// Ends the process because the disk failed. What it covered was not acknowledged.
 pub(crate) fn fatal(what: &str, error: &dyn std::error::Error) -> ! {
-    tracing::error!(cause = error.to_string(), "{what} failed; the node stops so that it acknowledges nothing it may have lost; check the disk and start it again");
+    tracing::error!(
+        cause = error.to_string(),
+        "{what} failed; the node stops so that it acknowledges nothing it may have lost; check the disk and start it again"
+    );
     std::process::exit(1)
 }
 
@@ -78,7 +81,10 @@ impl StorageBackend for DiskFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         // Truncation frees blocks, so that they must be asked for again.
-        self.allocated.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).retain(|step| (step + 1) * STEP <= len);
+        self.allocated
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .retain(|step| (step + 1) * STEP <= len);
         self.file.set_len(len)
     }
 

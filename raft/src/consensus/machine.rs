@@ -189,10 +189,11 @@ fn position(view: &View) -> io::Result<(Option<LogId>, StoredMembership)> {
 }
 
 fn to_apply(entry: &Entry) -> ApplyEntry {
-    let envelope = entry.payload.envelope.as_ref().map(|encoded| match codec::decode_envelope(encoded.0.clone()) {
-        Ok(envelope) => envelope,
-        Err(error) => fatal("decoding of a committed entry", &error),
-    });
+    let envelope =
+        entry.payload.envelope.as_ref().map(|encoded| match codec::decode_envelope(encoded.0.clone()) {
+            Ok(envelope) => envelope,
+            Err(error) => fatal("decoding of a committed entry", &error),
+        });
     let membership = entry.payload.membership.clone().map(|membership| {
         wire::encode_stored_membership(&StoredMembership::new(Some(entry.log_id), membership))
     });
@@ -232,7 +233,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
         self.clone()
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> Result<(), io::Error> {
         let turn = self.0.turn.lock().await;
         let machine = self.clone();
         let expected = meta.last_log_id;

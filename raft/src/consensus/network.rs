@@ -7,9 +7,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use openraft::errors::{
-    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
-};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
@@ -50,7 +48,12 @@ impl RaftNetworkFactory<C> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, (): &()) -> Peer {
-        Peer { me: self.me, target: NodeId(target), connect: self.connect.clone(), machine: self.machine.clone() }
+        Peer {
+            me: self.me,
+            target: NodeId(target),
+            connect: self.connect.clone(),
+            machine: self.machine.clone(),
+        }
     }
 }
 
@@ -159,7 +162,11 @@ impl RaftNetworkV2<C> for Peer {
         };
         let call = |mut client: RaftClient<Channel>| async move { client.append(request).await };
         // A batch of large entries takes longer than a heartbeat may.
-        let limit = if rpc.entries.is_empty() { option.hard_ttl() } else { option.hard_ttl().max(Duration::from_secs(5)) };
+        let limit = if rpc.entries.is_empty() {
+            option.hard_ttl()
+        } else {
+            option.hard_ttl().max(Duration::from_secs(5))
+        };
         let reply = self.call(RPCTypes::AppendEntries, limit, call).await?;
         append_reply_from(reply).map_err(malformed)
     }
@@ -170,7 +177,11 @@ impl RaftNetworkV2<C> for Peer {
         vote_reply_from(self.call(RPCTypes::Vote, option.hard_ttl(), call).await?).map_err(malformed)
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<C>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<C>, RPCError<C>> {
         let request = vote_request_to(&rpc);
         let call = |mut client: RaftClient<Channel>| async move { client.pre_vote(request).await };
         vote_reply_from(self.call(RPCTypes::Vote, option.hard_ttl(), call).await?).map_err(malformed)

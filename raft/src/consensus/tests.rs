@@ -7,9 +7,9 @@ use tokio::sync::watch;
 
 use super::log_store::LogStore;
 use super::machine::Machine;
+use super::reserve::Reserve;
 use super::types::TypeConfig;
 use crate::planted::Planted;
-use super::reserve::Reserve;
 
 struct Builder;
 

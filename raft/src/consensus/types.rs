@@ -73,7 +73,9 @@ impl fmt::Display for Payload {
             (None, None) => f.write_str("blank"),
             (Some(envelope), None) => write!(f, "command of {envelope}"),
             (None, Some(membership)) => write!(f, "membership {membership}"),
-            (Some(envelope), Some(membership)) => write!(f, "command of {envelope} with membership {membership}"),
+            (Some(envelope), Some(membership)) => {
+                write!(f, "command of {envelope} with membership {membership}")
+            }
         }
     }
 }

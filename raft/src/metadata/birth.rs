@@ -28,7 +28,8 @@ impl Metadata {
         let view = self.local();
         let known = |member: &Member| {
             let row = view.member(member.id).ok().flatten();
-            row.is_some_and(|row| row.state != MemberState::Joining) || view.removed(member.id).unwrap_or(false)
+            row.is_some_and(|row| row.state != MemberState::Joining)
+                || view.removed(member.id).unwrap_or(false)
         };
         let cluster = view.cluster().ok().flatten();
         cluster.filter(|_| members.iter().all(known))

@@ -68,7 +68,7 @@ impl Metadata {
         if known {
             return self.lead_proposal(envelope).await;
         }
-        self.lead_membership(Some(envelope), |membership| with_learner(membership, id)).await.0
+        self.lead_membership(Some(envelope), |membership| with_learner(membership, id)).await
     }
 
     /// What apply would refuse must not reach the log: the learner would be added all the same.

@@ -79,11 +79,11 @@ impl Metadata {
 
     /// Writes an entry that changes the membership, with a command beside it or none. `change`
     /// sees the membership in force, and the entry is written only while it still is.
-    pub(crate) async fn lead_membership(
+    pub(super) async fn lead_membership(
         &self,
         envelope: Option<Bytes>,
         change: impl FnOnce(&Membership) -> Membership,
-    ) -> MembershipChange {
+    ) -> Proposed {
         let stored = self.0.raft.metrics().borrow_watched().membership_config.clone();
         let before: Option<LogId> = *stored.log_id();
         let membership = change(stored.membership());
@@ -91,8 +91,8 @@ impl Metadata {
         let guard = [Precondition::LastMembershipLogId { last_membership_log_id: before }];
         let write = self.0.raft.append_membership(membership, payload, guard);
         match tokio::time::timeout(COMMIT, write).await {
-            Ok(written) => MembershipChange(proposed(written)),
-            Err(_) => MembershipChange(Proposed::Unknown("no quorum stored the entry in time".into())),
+            Ok(written) => proposed(written),
+            Err(_) => Proposed::Unknown("no quorum stored the entry in time".into()),
         }
     }
 
@@ -107,15 +107,14 @@ impl Metadata {
     }
 }
 
-/// What came of a change of membership; what it wraps stays in this module tree.
-pub(crate) struct MembershipChange(pub(super) Proposed);
-
-impl MembershipChange {
+impl Proposed {
     /// Whether it is committed, and if not, why.
-    pub(crate) fn done(&self) -> Result<(), String> {
-        match &self.0 {
+    pub(super) fn done(self) -> Result<(), String> {
+        match self {
             Proposed::Applied(_) => Ok(()),
-            other => Err(format!("{other:?}")),
+            Proposed::Forward => Err("this node does not lead".into()),
+            Proposed::Busy => Err("another change is under way".into()),
+            Proposed::Unknown(why) | Proposed::Refused(why) => Err(why),
         }
     }
 }

@@ -6,8 +6,8 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
-use openraft::async_runtime::WatchReceiver;
 use openraft::Instant as _;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
 use tokio::sync::watch;
 

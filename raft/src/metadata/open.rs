@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, SnapshotPolicy};
 use tokio::sync::watch;
 
-use super::{InitializeError, Inner, Metadata, OpenError, Settings, boot, leader, leadership, propose, reads, upkeep};
+use super::{
+    InitializeError, Inner, Metadata, OpenError, Settings, boot, leader, leadership, propose, reads, upkeep,
+};
 use crate::consensus::log_store::LogStore;
 use crate::consensus::machine::Machine;
 use crate::consensus::network::Network;
@@ -39,7 +41,8 @@ impl Metadata {
         let machine = Machine::open(&path, log.flushed(), settings.planted)
             .map_err(|error| OpenError::State { path, why: error.to_string() })?;
 
-        let network = Network { me: settings.id, connect: settings.connect.clone(), machine: machine.clone() };
+        let network =
+            Network { me: settings.id, connect: settings.connect.clone(), machine: machine.clone() };
         let raft = Raft::new(settings.id.0, config, network, log.clone(), machine.clone());
         let raft = raft.await.map_err(|error| OpenError::Consensus(error.to_string()))?;
 
@@ -51,6 +54,7 @@ impl Metadata {
             leadership: leadership::Observer::default(),
             started: watch::Sender::new(false),
             stop: watch::Sender::new(false),
+            opened: Instant::now(),
             settings,
             raft,
             log,
@@ -98,7 +102,8 @@ impl Metadata {
             let last = metrics.last_log_index.unwrap_or(0);
             let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
             let caught_up = |(id, matched): (&u64, &Option<_>)| {
-                let matched: Option<u64> = matched.as_ref().map(|id: &crate::consensus::types::LogId| id.index);
+                let matched: Option<u64> =
+                    matched.as_ref().map(|id: &crate::consensus::types::LogId| id.index);
                 let near = matched.is_some_and(|matched| matched + 16 >= last);
                 (*id != self.id().0 && voters.contains(id) && near).then_some((matched, *id))
             };

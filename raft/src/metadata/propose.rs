@@ -45,9 +45,24 @@ struct Window {
 }
 
 /// An outstanding number; given back when dropped.
-struct Number<'a> {
+pub(super) struct Number<'a> {
     proposer: &'a Proposer,
     seq: u64,
+}
+
+impl Number<'_> {
+    /// `command` under this number.
+    pub(super) fn envelope(&self, actor: &str, command: Command) -> Envelope {
+        Envelope {
+            node: self.proposer.node,
+            boot: self.proposer.boot,
+            seq: self.seq,
+            now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64),
+            actor: actor.to_owned(),
+            level: LEVEL,
+            command,
+        }
+    }
 }
 
 impl Proposer {
@@ -68,7 +83,8 @@ impl Proposer {
         Some(Number { proposer: self, seq })
     }
 
-    async fn number(&self) -> Number<'_> {
+    /// The next number, once there is room for it.
+    pub(super) async fn number(&self) -> Number<'_> {
         loop {
             let freed = self.freed.notified();
             if let Some(number) = self.try_number() {
@@ -105,21 +121,17 @@ impl Metadata {
         self.submit(actor, command, Via::Propose).await
     }
 
-    pub(super) async fn submit(&self, actor: &str, command: Command, via: Via) -> Result<Applied, ProposeError> {
+    pub(super) async fn submit(
+        &self,
+        actor: &str,
+        command: Command,
+        via: Via,
+    ) -> Result<Applied, ProposeError> {
         let proposer = &self.0.proposer;
         let deadline = Instant::now() + PATIENCE;
         let number = tokio::time::timeout_at(deadline, proposer.number());
         let number = number.await.map_err(|_| ProposeError::Busy)?;
-        let envelope = Envelope {
-            node: proposer.node,
-            boot: proposer.boot,
-            seq: number.seq,
-            now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64),
-            actor: actor.to_owned(),
-            level: LEVEL,
-            command,
-        };
-        let envelope = codec::encode_envelope(&envelope);
+        let envelope = codec::encode_envelope(&number.envelope(actor, command));
         if envelope.len() > ENTRY_MAX && !self.0.settings.planted.is(Variant::C7Unbounded) {
             return Err(ProposeError::TooLarge(envelope.len()));
         }
@@ -149,7 +161,8 @@ impl Metadata {
             }
             match self.attempt(envelope.clone(), via, start + LIMIT).await {
                 Proposed::Applied(bytes) => {
-                    return codec::decode_applied(bytes).map_err(|error| ProposeError::Unknown(error.to_string()));
+                    return codec::decode_applied(bytes)
+                        .map_err(|error| ProposeError::Unknown(error.to_string()));
                 }
                 Proposed::Refused(why) => return Err(ProposeError::Refused(why)),
                 Proposed::Unknown(why) => unknown = Some(why),

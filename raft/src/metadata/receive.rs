@@ -62,7 +62,11 @@ impl Metadata {
         self.install(vote, meta, incoming.path.clone()).await
     }
 
-    async fn receive_file(&self, path: &PathBuf, parts: &mut Streaming<pb::SnapshotPart>) -> Result<(), Status> {
+    async fn receive_file(
+        &self,
+        path: &PathBuf,
+        parts: &mut Streaming<pb::SnapshotPart>,
+    ) -> Result<(), Status> {
         let disk = |error: std::io::Error| Status::resource_exhausted(error.to_string());
         let mut file = tokio::fs::File::create_new(path).await.map_err(disk)?;
         let mut hash = Sha256::new();
@@ -74,7 +78,9 @@ impl Metadata {
                     file.write_all(&data).await.map_err(disk)?;
                 }
                 Some(Part::Digest(digest)) if digest[..] == hash.clone().finalize()[..] => break,
-                Some(Part::Digest(_)) => return Err(Status::data_loss("the snapshot was damaged on its way")),
+                Some(Part::Digest(_)) => {
+                    return Err(Status::data_loss("the snapshot was damaged on its way"));
+                }
                 Some(Part::Header(_)) => return Err(Status::invalid_argument("a second header")),
                 None => return Err(Status::data_loss("the snapshot ends before its digest")),
             }
@@ -86,7 +92,12 @@ impl Metadata {
         Ok(())
     }
 
-    async fn install(&self, vote: Vote, meta: SnapshotMeta, path: PathBuf) -> Result<pb::SnapshotReply, Status> {
+    async fn install(
+        &self,
+        vote: Vote,
+        meta: SnapshotMeta,
+        path: PathBuf,
+    ) -> Result<pb::SnapshotReply, Status> {
         tracing::info!(snapshot = %meta, "installing the state that the leader sent");
         let snapshot = Snapshot { meta, snapshot: SnapshotData::File(path) };
         let reply = self.0.raft.install_full_snapshot(vote, snapshot).await;

@@ -76,7 +76,11 @@ impl Service {
         Ok(())
     }
 
-    fn vote_request(&self, peer: NodeId, request: pb::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
+    fn vote_request(
+        &self,
+        peer: NodeId,
+        request: pb::VoteRequest,
+    ) -> Result<VoteRequest<TypeConfig>, Status> {
         let vote = wire::vote_from(request.vote).map_err(invalid)?;
         if vote.leader_id.node_id != peer.0 {
             tracing::warn!(%peer, "refused a vote request in another node's name");
@@ -164,7 +168,10 @@ impl Raft for Service {
         Ok(Response::new(reply))
     }
 
-    async fn propose(&self, request: Request<pb::ProposeRequest>) -> Result<Response<pb::ProposeReply>, Status> {
+    async fn propose(
+        &self,
+        request: Request<pb::ProposeRequest>,
+    ) -> Result<Response<pb::ProposeReply>, Status> {
         let peer = self.member(&request)?;
         let envelope = request.into_inner().envelope;
         self.own_envelope(peer, &envelope)?;

@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint, Server};
 use trow_raft::{
-    Command, ConnectError, Generation, Member, MemberState, Metadata, NodeId, PeerId, Planted, RepoName, Settings,
+    Command, ConnectError, Generation, Member, MemberState, Metadata, NodeId, PeerId, Planted, RepoName,
+    Settings,
 };
 
 /// Who listens where, and which links are cut.
@@ -21,7 +22,7 @@ pub struct Net {
     addresses: Mutex<BTreeMap<NodeId, SocketAddr>>,
     channels: Mutex<BTreeMap<(NodeId, NodeId), Channel>>,
     cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
-    heard: Mutex<BTreeMap<(NodeId, NodeId), Instant>>,
+    gone: Mutex<BTreeMap<NodeId, Instant>>,
 }
 
 impl Net {
@@ -32,6 +33,15 @@ impl Net {
 
     pub fn heal(&self) {
         self.cut.lock().unwrap().clear();
+    }
+
+    /// A node that is up and reachable has just been heard.
+    fn silence(&self, from: NodeId, of: NodeId) -> Option<Duration> {
+        let up = self.addresses.lock().unwrap().contains_key(&of);
+        if up && !self.cut.lock().unwrap().contains(&(from, of)) {
+            return Some(Duration::ZERO);
+        }
+        self.gone.lock().unwrap().get(&of).map(|at| at.elapsed())
     }
 
     fn connect(self: &Arc<Self>, from: NodeId) -> trow_raft::Connect {
@@ -46,7 +56,8 @@ impl Net {
                 if let Some(channel) = net.channels.lock().unwrap().get(&(from, to)) {
                     return Ok(channel.clone());
                 }
-                let address = net.addresses.lock().unwrap().get(&to).copied().ok_or_else(|| fail("not up"))?;
+                let address =
+                    net.addresses.lock().unwrap().get(&to).copied().ok_or_else(|| fail("not up"))?;
                 // The first line of a connection names the sender: what TLS does in a node.
                 let connector = tower_service(from, address);
                 let channel = Endpoint::from_static("http://peer").connect_with_connector_lazy(connector);
@@ -158,8 +169,7 @@ impl Node {
         settings.planted = planted;
         settings.connect = net.connect(id);
         let heard = net.clone();
-        settings.silence =
-            Arc::new(move |peer| heard.heard.lock().unwrap().get(&(id, peer)).map(|at| at.elapsed()));
+        settings.silence = Arc::new(move |peer| heard.silence(id, peer));
         adjust(&mut settings);
         // Connections of the one before it may hold the files for a moment.
         let start = Instant::now();
@@ -177,15 +187,15 @@ impl Node {
         let service = metadata.service();
         let watch = net.clone();
         let incoming = async_stream(listener);
-        let intercept = tonic::service::interceptor::InterceptorLayer::new(move |mut request: tonic::Request<()>| {
-            let peer = *request.extensions().get::<NodeId>().expect("a sender");
-            if watch.cut.lock().unwrap().contains(&(peer, id)) {
-                return Err(tonic::Status::unavailable("the link is cut"));
-            }
-            watch.heard.lock().unwrap().insert((id, peer), Instant::now());
-            request.extensions_mut().insert(PeerId(peer));
-            Ok(request)
-        });
+        let intercept =
+            tonic::service::interceptor::InterceptorLayer::new(move |mut request: tonic::Request<()>| {
+                let peer = *request.extensions().get::<NodeId>().expect("a sender");
+                if watch.cut.lock().unwrap().contains(&(peer, id)) {
+                    return Err(tonic::Status::unavailable("the link is cut"));
+                }
+                request.extensions_mut().insert(PeerId(peer));
+                Ok(request)
+            });
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
         let server = tokio::spawn(async move {
             let server = Server::builder().layer(intercept).add_service(service);
@@ -199,6 +209,7 @@ impl Node {
     /// Ends it cleanly.
     pub async fn stop(mut self) {
         self.net.addresses.lock().unwrap().remove(&self.id);
+        self.net.gone.lock().unwrap().insert(self.id, Instant::now());
         drop(self.close.take());
         self.metadata.shutdown().await;
         // Connections hold the files until they are closed.
@@ -255,13 +266,18 @@ impl Cluster {
     }
 
     pub async fn planted(count: u64, planted: Planted) -> Cluster {
+        Cluster::with(count, |settings| settings.planted = planted).await
+    }
+
+    pub async fn with(count: u64, adjust: impl Fn(&mut Settings)) -> Cluster {
         // RUST_LOG=openraft=debug shows what consensus does.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let (net, dirs) = (Arc::new(Net::default()), TempDir::new().expect("directory"));
         let mut nodes = Vec::new();
         for id in 1..=count {
-            nodes.push(Node::start(&net, id, &dirs.path().join(id.to_string()), planted).await);
+            let dir = dirs.path().join(id.to_string());
+            nodes.push(Node::start_with(&net, id, &dir, Planted::NONE, &adjust).await);
         }
         let set: BTreeSet<NodeId> = nodes.iter().map(|node| node.id).collect();
         let members: Vec<Member> = (1..=count).map(member).collect();
@@ -272,6 +288,21 @@ impl Cluster {
         let births = futures::future::join_all(births);
         tokio::time::timeout(Duration::from_secs(20), births).await.expect("birth in time");
         Cluster { net, nodes, dirs }
+    }
+
+    /// Starts another node and lets it join through the first.
+    pub async fn join(&mut self, id: u64) {
+        let node = Node::start(&self.net, id, &self.dir(id), Planted::NONE).await;
+        let cluster = self.nodes[0].metadata.join(member(id)).await.expect("admitted");
+        self.nodes.push(node);
+        let node = self.node(NodeId(id));
+        eventually("the joined node is a full member", || {
+            let view = node.metadata.local();
+            let row = view.member(NodeId(id)).expect("readable");
+            view.cluster().expect("readable") == Some(cluster)
+                && row.is_some_and(|row| row.state == MemberState::Active)
+        })
+        .await;
     }
 
     pub fn dir(&self, id: u64) -> PathBuf {

@@ -44,7 +44,9 @@ pub(super) fn load(db: &Database) -> Result<Loaded, LogError> {
     };
     let (purged, committed) = (log_id(PURGED)?, log_id(COMMITTED)?);
     let vote = match meta.get(VOTE)? {
-        Some(value) => Some(wire::vote_from(Some(pb::Vote::decode(value.value()).map_err(wire::WireError::from)?))?),
+        Some(value) => {
+            Some(wire::vote_from(Some(pb::Vote::decode(value.value()).map_err(wire::WireError::from)?))?)
+        }
         None => None,
     };
     let last = match txn.open_table(ENTRIES)?.last()? {

@@ -28,12 +28,28 @@ const GATHER: usize = 16 << 20;
 
 /// One thing to write. `done` and `callback` run when it is durable.
 pub(super) enum Op {
-    Append { entries: Vec<(LogId, Bytes)>, committed: Option<LogId>, callback: IOFlushed<TypeConfig> },
-    Vote { vote: Vote, done: oneshot::Sender<()> },
+    Append {
+        entries: Vec<(LogId, Bytes)>,
+        committed: Option<LogId>,
+        callback: IOFlushed<TypeConfig>,
+    },
+    Vote {
+        vote: Vote,
+        done: oneshot::Sender<()>,
+    },
     /// Removes everything from `from` on.
-    Truncate { from: u64, done: oneshot::Sender<()> },
-    Purge { upto: LogId, done: oneshot::Sender<()> },
-    Flush { committed: Option<LogId>, done: oneshot::Sender<()> },
+    Truncate {
+        from: u64,
+        done: oneshot::Sender<()>,
+    },
+    Purge {
+        upto: LogId,
+        done: oneshot::Sender<()>,
+    },
+    Flush {
+        committed: Option<LogId>,
+        done: oneshot::Sender<()>,
+    },
     Close,
 }
 

@@ -23,9 +23,7 @@ fn world(active: u64) -> World {
     let owner = Owner { node: NodeId(1), added_at: 1, ready: true };
     World {
         voters: members.iter().take(VOTERS_MAX).map(|m| m.id).collect(),
-        partitions: PartitionId::all()
-            .map(|_| Partition { owners: vec![owner], sources: vec![] })
-            .collect(),
+        partitions: PartitionId::all().map(|_| Partition { owners: vec![owner], sources: vec![] }).collect(),
         away: BTreeSet::new(),
         silence: members.iter().map(|m| (m.id, Duration::ZERO)).collect(),
         lag: members.iter().map(|m| (m.id, 0)).collect(),
@@ -114,7 +112,10 @@ fn silence_below_the_grace_changes_nothing_about_membership() {
     let mut world = world(3);
     world.silent(3, GRACE - Duration::from_secs(1));
     let step = world.next();
-    assert!(matches!(&step, Some(Step { command: Some(Command::SetPartitions { .. }), .. }) | None), "{step:?}");
+    assert!(
+        matches!(&step, Some(Step { command: Some(Command::SetPartitions { .. }), .. }) | None),
+        "{step:?}"
+    );
 }
 
 #[test]
@@ -166,7 +167,8 @@ fn a_draining_member_leaves_only_when_nothing_needs_it() {
     world.partitions[7].sources.push(NodeId(3));
     assert!(!matches!(world.next(), Some(Step { command: Some(Command::RemoveMember { .. }), .. })));
     world.partitions[7].sources.clear();
-    let leaves = Step { command: Some(Command::RemoveMember { node: NodeId(3) }), voters: Some(ids(&[1, 2])) };
+    let leaves =
+        Step { command: Some(Command::RemoveMember { node: NodeId(3) }), voters: Some(ids(&[1, 2])) };
     assert_eq!(world.next().unwrap(), leaves);
 }
 
@@ -184,7 +186,8 @@ fn the_level_waits_for_members_that_are_down() {
 #[test]
 fn every_step_changes_at_most_one_voter() {
     for active in 1..=8 {
-        for state in [MemberState::Joining, MemberState::Active, MemberState::Retired, MemberState::Draining] {
+        for state in [MemberState::Joining, MemberState::Active, MemberState::Retired, MemberState::Draining]
+        {
             for silent in [Duration::ZERO, GRACE] {
                 let mut world = world(active);
                 world.add(99, state, 0);

@@ -1,0 +1,93 @@
+//! What the leader sees of the members through consensus, and how it changes who they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::Instant as _;
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+
+use super::Metadata;
+use crate::command::Command;
+use crate::consensus::types::Membership;
+use crate::id::NodeId;
+
+/// The members as the leader of `term` sees them.
+pub(crate) struct Sight {
+    pub term: u64,
+    pub voters: BTreeSet<NodeId>,
+    pub learners: BTreeSet<NodeId>,
+    /// Since when each is silent, by whatever channel heard of it last.
+    pub silence: BTreeMap<NodeId, Duration>,
+    /// How many entries each is behind.
+    pub lag: BTreeMap<NodeId, u64>,
+}
+
+impl Metadata {
+    /// How long a member may be silent before it loses its partitions.
+    pub(crate) fn grace(&self) -> Duration {
+        self.0.settings.grace
+    }
+
+    /// What this node sees while it leads; none otherwise.
+    pub(crate) fn sight(&self) -> Option<Sight> {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.state != ServerState::Leader || metrics.current_leader != Some(self.id().0) {
+            return None;
+        }
+        let membership = metrics.membership_config.membership();
+        let last = metrics.last_log_index.unwrap_or(0);
+        let (mut silence, mut lag) = (BTreeMap::new(), BTreeMap::new());
+        for (id, ()) in membership.nodes() {
+            let node = NodeId(*id);
+            let acked = metrics.heartbeat.as_ref().and_then(|beats| beats.get(id)).and_then(|at| at.as_ref());
+            let acked = acked.map(|at| at.elapsed());
+            let heard = (self.0.settings.silence)(node);
+            // Nobody can have been silent for longer than we have been listening.
+            let silent = [acked, heard].into_iter().flatten().min().unwrap_or(Duration::MAX);
+            silence.insert(node, silent.min(self.0.opened.elapsed()));
+            let matched = metrics.replication.as_ref().and_then(|all| all.get(id)).and_then(|id| id.as_ref());
+            if let Some(matched) = matched {
+                lag.insert(node, last.saturating_sub(matched.index));
+            }
+        }
+        Some(Sight {
+            term: metrics.current_term,
+            voters: membership.voter_ids().map(NodeId).collect(),
+            learners: membership.learner_ids().map(NodeId).collect(),
+            silence,
+            lag,
+        })
+    }
+
+    /// Writes one entry that changes voters and learners, with a command beside it or none.
+    ///
+    /// # Errors
+    /// Why it is not certain that it was written.
+    pub(crate) async fn change_nodes(
+        &self,
+        command: Option<Command>,
+        change: impl FnOnce(&mut BTreeSet<NodeId>, &mut BTreeSet<NodeId>),
+    ) -> Result<(), String> {
+        let number;
+        let envelope = match command {
+            Some(command) => {
+                number = self.0.proposer.number().await;
+                let envelope = number.envelope("system", command);
+                Some(crate::codec::encode_envelope(&envelope))
+            }
+            None => None,
+        };
+        let change = |membership: &Membership| {
+            let mut voters = membership.voter_ids().map(NodeId).collect();
+            let mut learners = membership.learner_ids().map(NodeId).collect();
+            change(&mut voters, &mut learners);
+            let nodes: BTreeMap<u64, ()> = voters.iter().chain(&learners).map(|node| (node.0, ())).collect();
+            let voters = voters.into_iter().map(|node| node.0).collect();
+            // Voters are among the nodes; without voters it is refused, and nothing changes.
+            Membership::new(vec![voters], nodes).unwrap_or_else(|_| membership.clone())
+        };
+        self.lead_membership(envelope, change).await.done()
+    }
+}

@@ -1,0 +1,131 @@
+//! Joining, leaving, retiring and removing, in one process.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use common::{Cluster, Node, eventually, member, tick};
+use trow_raft::{Command, JoinError, MemberState, NodeId, PartitionId, Refusal};
+
+const LONG: Duration = Duration::from_secs(10);
+
+fn ids(range: std::ops::RangeInclusive<u64>) -> BTreeSet<NodeId> {
+    range.map(NodeId).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_with_data_grows_to_six_with_five_voters() {
+    let mut cluster = Cluster::new(1).await;
+    cluster.nodes[0].metadata.propose("test", tick(7)).await.expect("applied");
+    spawn_ready(&cluster.nodes[0]);
+    for id in 2..=6 {
+        cluster.join(id).await;
+        spawn_ready(cluster.node(NodeId(id)));
+    }
+    eventually("five vote", || cluster.nodes[0].metadata.voters().len() == 5).await;
+    let base = cluster.nodes[0].metadata.clone();
+    eventually("every partition has three owners", || {
+        let partitions = base.local().partitions().expect("readable");
+        partitions.iter().all(|partition| partition.owners.len() == 3)
+    })
+    .await;
+    for node in &cluster.nodes {
+        let view = node.metadata.read(LONG).await.expect("a quorum");
+        assert_eq!(view.time().expect("readable"), 7);
+        assert_eq!(view.members().expect("readable").len(), 6);
+        node.metadata.propose("test", tick(0)).await.expect("learners propose as well");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_member_leaves_and_cannot_come_back_under_its_id() {
+    let mut cluster = Cluster::new(3).await;
+    cluster.join(4).await;
+    eventually("four vote", || cluster.nodes[0].metadata.voters() == ids(1..=4)).await;
+    let leader = cluster.leader().await;
+    let drain = Command::SetMemberState { node: leader, state: MemberState::Draining };
+    let other = cluster.nodes.iter().position(|node| node.id != leader).expect("others");
+    let metadata = cluster.nodes[other].metadata.clone();
+    metadata.propose("test", drain).await.expect("applied");
+    // Its partitions have no blobs, so that new owners are ready at once when they say so.
+    for node in &cluster.nodes {
+        spawn_ready(node);
+    }
+    eventually("it is removed", || {
+        let view = metadata.local();
+        view.removed(leader).expect("readable") && !metadata.voters().contains(&leader)
+    })
+    .await;
+    let error = metadata.join(member(leader.0)).await.expect_err("it was removed");
+    assert_eq!(error, JoinError::Refused(Refusal::Removed));
+    cluster.stop().await;
+}
+
+/// Answers for a store without blobs: every partition owned is ready.
+fn spawn_ready(node: &Node) {
+    let (metadata, id) = (node.metadata.clone(), node.id);
+    tokio::spawn(async move {
+        loop {
+            let view = metadata.local();
+            let Ok(Some(row)) = view.member(id) else { return };
+            let mut partitions = Vec::new();
+            for (partition, found) in PartitionId::all().zip(view.partitions().expect("readable")) {
+                let owner = found.owners.iter().find(|owner| owner.node == id && !owner.ready);
+                partitions.extend(owner.map(|owner| (partition, owner.added_at)));
+            }
+            drop(view);
+            if !partitions.is_empty() {
+                let ready = Command::PartitionReady { node: id, generation: row.generation, partitions };
+                let _ = metadata.propose("test", ready).await;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_member_loses_its_partitions_and_not_its_membership() {
+    let mut cluster = Cluster::with(4, |settings| settings.grace = Duration::from_secs(2)).await;
+    let metadata = cluster.nodes[0].metadata.clone();
+    eventually("partitions are owned", || {
+        let partitions = metadata.local().partitions().expect("readable");
+        partitions.iter().any(|partition| partition.owned_by(NodeId(4)))
+    })
+    .await;
+    let silent = cluster.nodes.pop().expect("the fourth");
+    silent.stop().await;
+    let state = || metadata.local().member(NodeId(4)).expect("readable").map(|row| row.state);
+    eventually("it is retired", || state() == Some(MemberState::Retired)).await;
+    eventually("it owns nothing", || {
+        let partitions = metadata.local().partitions().expect("readable");
+        partitions.iter().all(|partition| !partition.owned_by(NodeId(4)))
+    })
+    .await;
+    let back = Node::start(&cluster.net, 4, &cluster.dir(4), Default::default()).await;
+    eventually("it is active again", || state() == Some(MemberState::Active)).await;
+    back.stop().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_takes_the_name_of_a_dead_member_but_not_of_a_live_one() {
+    let mut cluster = Cluster::new(3).await;
+    let mut newcomer = member(9);
+    newcomer.name = "n3".into();
+    let error = cluster.nodes[0].metadata.join(newcomer.clone()).await.expect_err("n3 lives");
+    assert_eq!(error, JoinError::Refused(Refusal::NameTaken { by: NodeId(3) }));
+    let dead = cluster.nodes.pop().expect("the third");
+    dead.stop().await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let node = Node::start(&cluster.net, 9, &cluster.dir(9), Default::default()).await;
+    cluster.nodes[0].metadata.join(newcomer).await.expect("n3 is gone");
+    eventually("it votes in the dead one's place", || {
+        let voters = cluster.nodes[0].metadata.voters();
+        voters.contains(&NodeId(9)) && !voters.contains(&NodeId(3))
+    })
+    .await;
+    node.stop().await;
+    cluster.stop().await;
+}
