@@ -13,6 +13,7 @@ mod find;
 mod forward;
 mod read;
 mod sessions;
+mod task;
 #[cfg(test)]
 mod tests;
 mod token;

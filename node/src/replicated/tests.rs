@@ -4,3 +4,4 @@
 mod harness;
 mod reads;
 mod uploads;
+mod wire;

@@ -23,6 +23,7 @@ pub(super) use pour::drain;
 
 use super::agreement::Agreement;
 use super::sessions::{Content, Glance, Limits, Session, Sessions, State};
+use super::task;
 use super::token::{Seal, Ticket, UploadId};
 use crate::peer_blobs::wire::{Claimed, Fault, Finished, UploadQuery};
 use crate::peer_blobs::{PeerBlobs, PeerError, Upload};
@@ -169,7 +170,8 @@ impl Uploads {
         self.settle_fault(&session, &mut state, poured)?;
         let level = self.level(&session, &mut state).await;
         self.settle_fault(&session, &mut state, level)?;
-        self.hold_all(&session, &mut state, digest).await
+        let (this, digest) = (self.clone(), *digest);
+        task::to_the_end(async move { this.hold_all(&session, &mut state, &digest).await }).await
     }
 
     /// Ends a session here and on its mirrors.

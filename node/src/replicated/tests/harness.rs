@@ -5,6 +5,7 @@
 //! that hangs takes requests and never answers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use http::{Request, Response};
+use hyper_util::client::legacy;
+use hyper_util::rt::TokioExecutor;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 use trow_api::blobs::{Blobs as _, ByteStream, UploadError, UploadToken};
@@ -48,6 +51,8 @@ pub struct Node {
 pub struct Net {
     faults: watch::Sender<Faults>,
     routers: OnceLock<BTreeMap<NodeId, Router>>,
+    /// Where the nodes listen, when they do: requests go over TCP then.
+    addresses: OnceLock<BTreeMap<NodeId, SocketAddr>>,
     pub requests: Mutex<Vec<String>>,
 }
 
@@ -181,6 +186,13 @@ impl Net {
         }
         let (parts, body) = request.into_parts();
         let mut request = Request::from_parts(parts, self.carry(body, from, to));
+        if let Some(addresses) = self.addresses.get() {
+            let uri = format!("http://{}{}", addresses[&to], request.uri());
+            *request.uri_mut() = uri.parse().unwrap();
+            let client = legacy::Client::builder(TokioExecutor::new()).build_http();
+            let reply = client.request(request).await.map_err(|error| error.to_string())?;
+            return Ok(reply.map(Body::new));
+        }
         request.extensions_mut().insert(PeerId(from));
         let router = self.routers.get().unwrap()[&to].clone();
         let reply = tokio::select! {
@@ -272,6 +284,7 @@ impl Nodes {
         let net = Arc::new(Net {
             faults: watch::Sender::new(Faults::default()),
             routers: OnceLock::new(),
+            addresses: OnceLock::new(),
             requests: Mutex::default(),
         });
         let mut nodes = BTreeMap::new();
@@ -283,6 +296,19 @@ impl Nodes {
         let routers = nodes.iter().map(|(id, node)| (*id, node.blobs.peer_router())).collect();
         net.routers.set(routers).map_err(drop).unwrap();
         Nodes { ledger, nodes, net, dir: dir }
+    }
+
+    /// Has the nodes speak HTTP/1.1 over TCP from now on.
+    pub async fn listen(&self) {
+        let mut addresses = BTreeMap::new();
+        for (id, node) in &self.nodes {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.insert(*id, listener.local_addr().unwrap());
+            // Who asks does not matter to what is answered.
+            let router = node.blobs.peer_router().layer(axum::Extension(PeerId(NodeId(0))));
+            tokio::spawn(async move { axum::serve(listener, router).await });
+        }
+        self.net.addresses.set(addresses).unwrap();
     }
 
     pub fn blobs(&self, node: u64) -> &Replicated {

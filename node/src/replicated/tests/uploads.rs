@@ -301,3 +301,42 @@ async fn sha512_is_verified_with_and_without_a_hint() {
         assert!(nodes.is_linked(&digest));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_dropped_in_mid_body_leaves_a_session_that_goes_on() {
+    for through in [1, 2] {
+        let nodes = Nodes::new(3).await;
+        let bytes = content(26, 2 * MIB);
+        let digest = Digest::sha256(&bytes);
+        let token = nodes.blobs(1).start(&repo(), None).await.unwrap();
+        let (_open, gate) = tokio::sync::oneshot::channel();
+        let (blobs, first) = (nodes.blobs(through).clone(), token.clone());
+        let chunk = gated(&bytes, MIB + 123, gate);
+        let patch = tokio::spawn(async move { blobs.append(&repo(), &first, None, chunk).await });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        patch.abort();
+        let (token, have) = soon(nodes.blobs(3).progress(&repo(), &token)).await.unwrap();
+        assert!(have <= MIB as u64 + 123);
+        let rest = bytes.slice(have as usize..);
+        soon(nodes.blobs(3).finish(&repo(), &token, &digest, None, body(&rest), "test")).await.unwrap();
+        assert!(nodes.is_linked(&digest), "through node {through}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_request_that_is_dropped_may_come_again() {
+    let nodes = Nodes::new(3).await;
+    for wait in [0, 1, 2, 3, 5, 8, 13, 21] {
+        let bytes = content(100 + wait, MIB);
+        let digest = Digest::sha256(&bytes);
+        let token = nodes.blobs(1).start(&repo(), None).await.unwrap();
+        let (token, _) = nodes.blobs(2).append(&repo(), &token, None, body(&bytes)).await.unwrap();
+        let (blobs, first) = (nodes.blobs(2).clone(), token.clone());
+        let put =
+            tokio::spawn(async move { blobs.finish(&repo(), &first, &digest, None, empty(), "test").await });
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        put.abort();
+        soon(nodes.blobs(3).finish(&repo(), &token, &digest, None, empty(), "test")).await.unwrap();
+        assert!(nodes.is_linked(&digest));
+    }
+}

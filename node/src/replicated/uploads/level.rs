@@ -24,6 +24,8 @@ impl Uploads {
     /// [`Fault::Stale`] when one has another home by now; [`Fault::Unavailable`] when too few
     /// members can be reached. What is here stays in both cases.
     pub(super) async fn level(&self, session: &Session, state: &mut State) -> Result<(), Fault> {
+        // A request that was dropped in mid-body left it unsaid how far it came.
+        self.flush(session, state).await?;
         let State { content, acked } = state;
         let Content::Open { staged, .. } = content else { return Err(Fault::Unknown) };
         let (quorum, members) = self.inner.holders()?;

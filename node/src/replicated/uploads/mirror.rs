@@ -12,6 +12,7 @@ use trow_api::blobs::ByteStream;
 use trow_raft::{Digest, RepoName};
 
 use super::super::sessions::{Content, Glance, Session, State};
+use super::super::task;
 use super::super::token::Ticket;
 use super::{Uploads, hold_fault, store_fault};
 use crate::peer_blobs::wire::{Fault, Finished, Length};
@@ -30,23 +31,22 @@ impl Uploads {
             Ok(session) => session,
             Err(_) => return self.mirror_new(repo, ticket).await,
         };
-        let glance = session.glance();
-        let obeyed = glance.term == ticket.term && glance.home == ticket.home;
-        if glance.term > ticket.term || (glance.term == ticket.term && !obeyed) {
-            return Err(Fault::Stale { term: glance.term });
-        }
-        if obeyed && !reset {
-            let state = session.seize().await?;
-            session.prolong(ticket.expiry);
-            return match &state.content {
-                Content::Open { staged, .. } => Ok(Length { length: staged.len() }),
-                Content::Held { .. } | Content::Gone => Err(Fault::unavailable("the mirror is closed")),
-            };
-        }
-        // Another home may have another history, so that the bytes here prove nothing.
+        may_obey(&session.glance(), ticket)?;
         let mut state = session.seize().await?;
-        state.content = Content::Gone;
-        self.mirror_new(repo, ticket).await
+        // It may have become the home itself while we waited.
+        let obeyed = may_obey(&session.glance(), ticket)?;
+        match &state.content {
+            Content::Open { staged, .. } if obeyed && !reset => {
+                session.prolong(ticket.expiry);
+                Ok(Length { length: staged.len() })
+            }
+            Content::Held { .. } if obeyed => Err(Fault::unavailable("the mirror is closed")),
+            // Another home may have another history, so that the bytes here prove nothing.
+            _ => {
+                state.content = Content::Gone;
+                self.mirror_new(repo, ticket).await
+            }
+        }
     }
 
     async fn mirror_new(&self, repo: &RepoName, ticket: &Ticket) -> Result<Length, Fault> {
@@ -119,6 +119,17 @@ impl Uploads {
         length: u64,
     ) -> Result<Finished, Fault> {
         let (session, mut state) = self.obey(repo, ticket).await?;
+        let (this, digest) = (self.clone(), *digest);
+        task::to_the_end(async move { this.hold_mirrored(&session, &mut state, &digest, length).await }).await
+    }
+
+    async fn hold_mirrored(
+        &self,
+        session: &Session,
+        state: &mut State,
+        digest: &Digest,
+        length: u64,
+    ) -> Result<Finished, Fault> {
         let me = self.inner.me;
         match std::mem::replace(&mut state.content, Content::Gone) {
             Content::Open { staged, share } if staged.len() != length => {
@@ -174,4 +185,13 @@ impl Uploads {
         session.prolong(ticket.expiry);
         Ok((session, state))
     }
+}
+
+/// Whether the home of `ticket` is the one that is obeyed already, and not a new one.
+///
+/// # Errors
+/// [`Fault::Stale`] for a home of before, or another one of the same term.
+fn may_obey(glance: &Glance, ticket: &Ticket) -> Result<bool, Fault> {
+    let obeyed = glance.term == ticket.term && glance.home == ticket.home;
+    if obeyed || glance.term < ticket.term { Ok(obeyed) } else { Err(Fault::Stale { term: glance.term }) }
 }

@@ -12,12 +12,12 @@ use futures::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use tracing::{Instrument as _, debug};
+use tracing::debug;
 use trow_api::blobs::ByteStream;
-use trow_api::request_id;
 use trow_raft::{NodeId, RepoName};
 
 use super::super::sessions::{Content, Session, State};
+use super::super::task;
 use super::{Uploads, store_fault};
 use crate::peer_blobs::wire::{Fault, Length, UploadQuery};
 use crate::peer_blobs::{PeerBlobs, PeerError, Upload, body_of};
@@ -45,15 +45,11 @@ impl Feed {
     pub(super) fn new(peers: &PeerBlobs, node: NodeId, repo: &RepoName, ticket: &str, at: u64) -> Feed {
         let (pieces, received) = mpsc::channel(IN_FLIGHT);
         let (peers, repo, ticket) = (peers.clone(), repo.clone(), ticket.to_owned());
-        let sending = async move {
+        let reply = task::spawn(async move {
             let query = UploadQuery { at: Some(at), ..UploadQuery::default() };
             let upload = Upload { repo: &repo, ticket: &ticket };
             peers.mirror_append(node, upload, &query, body_of(ReceiverStream::new(received))).await
-        };
-        let reply = match request_id::current() {
-            Some(id) => tokio::spawn(id.scope(sending).in_current_span()),
-            None => tokio::spawn(sending),
-        };
+        });
         Feed { node, pieces, reply }
     }
 
@@ -168,7 +164,8 @@ impl Uploads {
         Ok(())
     }
 
-    async fn flush(&self, session: &Session, state: &mut State) -> Result<(), Fault> {
+    /// Waits until all that arrived is in the file, and says so.
+    pub(super) async fn flush(&self, session: &Session, state: &mut State) -> Result<(), Fault> {
         let Content::Open { staged, .. } = &mut state.content else { return Ok(()) };
         if let Err(error) = staged.flush().await {
             state.content = Content::Gone;
