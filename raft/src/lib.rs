@@ -20,6 +20,8 @@ pub mod metadata;
 pub mod name;
 pub mod placement;
 pub mod planted;
+#[cfg(feature = "planted")]
+pub mod probe;
 pub mod proto;
 pub mod state;
 
