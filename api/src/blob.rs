@@ -4,13 +4,13 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 use trow_raft::{Command, Digest, RepoName, StateError, View};
 
-use crate::blobs::{Blobs, ByteStream};
+use crate::blobs::{Blobs, ByteStream, ReadBlobError};
 use crate::changes::Changes;
 use crate::error::{Error, Problem};
 use crate::headers;
@@ -68,6 +68,7 @@ pub(crate) async fn get(
         }
     };
     let stream = blobs.open(digest, size, part.clone()).await?;
+    let stream = begun(stream, part.is_empty()).await?;
     let body = Body::from_stream(watched(stream, metrics.clone(), *digest));
     let mut response = reply(status, digest, part.end - part.start, body);
     if status == StatusCode::PARTIAL_CONTENT {
@@ -109,6 +110,19 @@ fn reply(status: StatusCode, digest: &Digest, length: u64, body: Body) -> Respon
     headers::put(&mut response, ETAG, &etag(digest));
     headers::digest(&mut response, digest);
     response
+}
+
+/// Waits for the first bytes: what fails before them can still be said in a status.
+async fn begun(mut stream: ByteStream, empty: bool) -> Result<ByteStream, Error> {
+    if empty {
+        return Ok(stream);
+    }
+    let first = stream.next().await.unwrap_or_else(|| Err(std::io::ErrorKind::UnexpectedEof.into()));
+    let first = first.map_err(|cause| {
+        tracing::warn!(%cause, "blob not read");
+        Error::from(ReadBlobError::NotHere)
+    })?;
+    Ok(Box::pin(stream::iter([Ok(first)]).chain(stream)))
 }
 
 /// Counts what goes out, and says in the log when a body is broken off.

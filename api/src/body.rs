@@ -6,6 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use http::header::EXPECT;
 use http::{HeaderMap, header};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::blobs::ByteStream;
 use crate::error::{Error, Problem};
@@ -50,22 +52,53 @@ impl Incoming {
         }))
     }
 
-    /// The whole body, if it has at most `max` bytes.
-    pub(crate) async fn whole(mut self, max: usize) -> Result<Bytes, Error> {
+    /// The whole body, if it has at most `max` bytes, and the room it takes until it is dropped.
+    pub(crate) async fn whole(mut self, max: usize, room: &Room) -> Result<(Bytes, Taken), Error> {
         let too_large =
             || Error::new(Problem::ManifestTooLarge, format!("a manifest may have at most {max} bytes"));
         if self.length.is_some_and(|length| length > max as u64) {
             return Err(too_large());
         }
+        let mut taken = Taken(None);
         let mut whole = BytesMut::new();
         while let Some(chunk) = self.next().await {
             let chunk = chunk.map_err(crate::blobs::UploadError::ClientGone)?;
             if whole.len() + chunk.len() > max {
                 return Err(too_large());
             }
+            room.take(chunk.len(), &mut taken).await?;
             whole.extend_from_slice(&chunk);
         }
-        Ok(whole.freeze())
+        Ok((whole.freeze(), taken))
+    }
+}
+
+/// Bounds the bytes of bodies that are kept in memory at once. Taken as bytes arrive, so that a
+/// client that sends slowly holds no more than it sent.
+pub(crate) struct Room {
+    bytes: Arc<Semaphore>,
+    wait: Duration,
+}
+
+/// Room that is given back when dropped.
+pub(crate) struct Taken(Option<OwnedSemaphorePermit>);
+
+impl Room {
+    /// Room for `bytes`, for which a body waits at most `wait`.
+    pub(crate) fn new(bytes: usize, wait: Duration) -> Self {
+        Room { bytes: Arc::new(Semaphore::new(bytes)), wait }
+    }
+
+    async fn take(&self, bytes: usize, taken: &mut Taken) -> Result<(), Error> {
+        let full = || Error::new(Problem::Unavailable, "too many manifests at once; try again");
+        let wanted = u32::try_from(bytes).map_err(|_| full())?;
+        let permit = tokio::time::timeout(self.wait, self.bytes.clone().acquire_many_owned(wanted)).await;
+        let permit = permit.map_err(|_| full())?.map_err(|_| full())?;
+        match &mut taken.0 {
+            Some(all) => all.merge(permit),
+            none => *none = Some(permit),
+        }
+        Ok(())
     }
 }
 
@@ -103,5 +136,28 @@ async fn drain(mut body: BodyDataStream) {
     while let Some(Ok(chunk)) = body.next().await {
         let Some(rest) = left.checked_sub(chunk.len()) else { return };
         left = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incoming(bytes: usize) -> Incoming {
+        Incoming::new(&HeaderMap::new(), Body::from(vec![0; bytes]))
+    }
+
+    #[tokio::test]
+    async fn bodies_wait_for_room_and_give_it_back() {
+        let room = Room::new(100, Duration::from_millis(50));
+        let (bytes, first) = incoming(60).whole(80, &room).await.unwrap();
+        assert_eq!(bytes.len(), 60);
+        let refused = incoming(60).whole(80, &room).await.map(|_| ()).map_err(|error| error.problem());
+        assert_eq!(refused, Err(Problem::Unavailable));
+        drop(first);
+        assert!(incoming(60).whole(80, &room).await.is_ok());
+        let large = incoming(81).whole(80, &room).await.map(|_| ()).map_err(|error| error.problem());
+        assert_eq!(large, Err(Problem::ManifestTooLarge));
+        assert!(incoming(80).whole(80, &room).await.is_ok(), "room of refused bodies was not given back");
     }
 }

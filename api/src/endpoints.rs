@@ -1,6 +1,7 @@
 //! Which endpoint answers a request: one table of route and method.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -11,7 +12,7 @@ use tracing::Instrument;
 
 use crate::auth::AdminToken;
 use crate::blobs::Blobs;
-use crate::body::Incoming;
+use crate::body::{Incoming, Room};
 use crate::changes::Changes;
 use crate::error::{Error, Problem};
 use crate::manifest::{self, Push};
@@ -33,7 +34,15 @@ pub(crate) struct Endpoints {
     token: AdminToken,
     metrics: HttpMetrics,
     settings: Settings,
+    manifests: Room,
 }
+
+/// Bytes of manifests that are being pushed through this node at once; as many as may be in
+/// flight to the log.
+const MANIFEST_ROOM: usize = trow_raft::limits::PROPOSALS_IN_FLIGHT;
+
+/// How long one waits for room; as long as a change waits for a leader.
+const MANIFEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Answers any request that no other route took.
 pub(crate) async fn serve(State(endpoints): State<Arc<Endpoints>>, request: Request) -> Response {
@@ -75,6 +84,7 @@ impl Endpoints {
             token: api.token,
             metrics: api.metrics,
             settings: api.settings,
+            manifests: Room::new(MANIFEST_ROOM, MANIFEST_WAIT),
         }
     }
 
@@ -115,7 +125,7 @@ impl Endpoints {
             }
             Route::Manifest(repo, reference) if method == Method::PUT => {
                 let (sparse, actor) = (self.settings.sparse, self.actor(request));
-                let push = Push { reads, changes, sparse, repo: &repo, actor };
+                let push = Push { reads, changes, sparse, room: &self.manifests, repo: &repo, actor };
                 push.put(&reference, query, request, body).await
             }
             Route::Manifest(repo, reference) if method == Method::DELETE => {

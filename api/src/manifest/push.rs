@@ -14,7 +14,7 @@ use trow_raft::{Command, Digest, RepoName, StateError, Tag, View};
 use super::condition;
 use super::parse::{Parsed, parse, size_differs};
 use crate::blob::visible;
-use crate::body::Incoming;
+use crate::body::{Incoming, Room};
 use crate::changes::{Changes, missing};
 use crate::error::{Error, Problem};
 use crate::headers;
@@ -33,6 +33,8 @@ pub(crate) struct Push<'a> {
     pub(crate) changes: &'a Changes,
     /// `registry.sparse`.
     pub(crate) sparse: bool,
+    /// Bounds the manifests in memory.
+    pub(crate) room: &'a Room,
     pub(crate) repo: &'a RepoName,
     pub(crate) actor: &'a str,
 }
@@ -64,7 +66,7 @@ impl Push<'_> {
         let content_type = request.get(CONTENT_TYPE).map(HeaderValue::to_str).transpose();
         let content_type = content_type
             .map_err(|_| Error::new(Problem::ManifestInvalid, "Content-Type is not visible ASCII"))?;
-        let bytes = body.whole(MANIFEST_MAX).await?;
+        let (bytes, _taken) = body.whole(MANIFEST_MAX, self.room).await?;
         let digest = match reference {
             Reference::Tag(_) => Digest::sha256(&bytes),
             Reference::Digest(digest) if Digest::of(digest.algorithm(), &bytes) == *digest => *digest,

@@ -107,11 +107,16 @@ async fn a_damaged_blob_breaks_the_body_off() {
     let mut wrong = content.clone();
     wrong[150_000] = 8;
     registry.blobs.damage(&digest, Some(Bytes::from(wrong)));
-    // The connection is closed before the end, or even before the head was sent.
+    // The connection is closed before the end, sometimes with the head still unsent.
     let path = format!("/v2/a/blobs/{digest}");
     let whole =
         async { registry.request(Method::GET, &path).send().await?.error_for_status()?.bytes().await };
     assert!(whole.await.is_err(), "a damaged blob ended cleanly");
+
+    let small = registry.push_blob("a", b"small").await;
+    registry.blobs.damage(&small, Some(Bytes::from_static(b"smell")));
+    let response = registry.get(&format!("/v2/a/blobs/{small}")).await;
+    assert_eq!(problem(response).await, (503, "UNAVAILABLE".into()));
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
+use std::time::Duration;
+
 use reqwest::{Method, Response};
+use tokio::io::AsyncWriteExt;
 use trow_raft::{Algorithm, Digest};
 
-use crate::support::{Registry, header, log_id, problem};
+use crate::support::{BOUND, Registry, header, log_id, problem};
 
 async fn begin(registry: &Registry, repo: &str) -> String {
     let response =
@@ -192,4 +195,22 @@ async fn a_full_disk_and_too_many_sessions_have_their_codes() {
     let refused = registry.request(Method::POST, "/v2/a/blobs/uploads/").send().await.unwrap();
     assert_eq!(header(&refused, "retry-after"), "10");
     assert_eq!(problem(refused).await, (429, "TOOMANYREQUESTS".into()));
+}
+
+#[tokio::test]
+async fn a_change_is_finished_though_its_client_went_away() {
+    let registry = Registry::start().await;
+    let digest = Digest::sha256(b"content");
+    let request = format!(
+        "POST /v2/a/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\ncontent"
+    );
+    let mut stream = tokio::net::TcpStream::connect(&registry.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    drop(stream);
+    let there = async {
+        while registry.head(&format!("/v2/a/blobs/{digest}")).await.status() != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, there).await.unwrap();
 }
