@@ -33,7 +33,7 @@ pub(super) async fn follow(peers: Peers, metadata: Metadata) {
         let view = metadata.local();
         if let (Ok(Some(cluster)), Ok(members)) = (view.cluster(), view.members()) {
             peers.set_cluster(cluster);
-            inner.table.set_members(&members, |id| view.removed(id).unwrap_or(false));
+            inner.table.set_members(&members, &metadata.voters(), |id| view.removed(id).unwrap_or(false));
             if view.removed(peers.id()).unwrap_or(false) {
                 inner.removed.send_replace(true);
             }

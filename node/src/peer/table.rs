@@ -3,7 +3,7 @@
 //! Always holds: an entry is about a proven node id. Never does: I/O; decide who is a member (the
 //! state does).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,8 +61,9 @@ impl Table {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The members are these; `removed` tells of those that are no longer.
-    pub(super) fn set_members(&self, members: &[Member], removed: impl Fn(NodeId) -> bool) {
+    /// The members are these; `removed` tells of those that are no longer. A voter is one even
+    /// when the state has no row of it: a cluster votes before its first members are written down.
+    pub(super) fn set_members(&self, members: &[Member], voters: &BTreeSet<NodeId>, removed: impl Fn(NodeId) -> bool) {
         let mut entries = self.lock();
         for (id, entry) in entries.iter_mut() {
             entry.member = false;
@@ -74,6 +75,10 @@ impl Table {
             entry.name.clone_from(&member.name);
             entry.client.clone_from(&member.client);
             entry.recorded.clone_from(&member.peer);
+        }
+        for id in voters.iter().filter(|id| **id != self.me) {
+            let entry = entries.entry(*id).or_default();
+            entry.member = !entry.removed;
         }
     }
 
