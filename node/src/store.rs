@@ -110,6 +110,8 @@ impl Store {
             _ => {}
         }
         fs::create_dir(&staging).map_err(|err| StoreError::io("create directory", &staging, err))?;
+        let dirs = sync::Directories::default();
+        dirs.prepare(layout.common_dirs())?;
         sync::file_system(dir)?;
         let usage = layout.usage().map_err(|err| StoreError::io("list blobs in", dir, err))?;
         let inner = Inner {
@@ -117,7 +119,7 @@ impl Store {
             index: index::Index::open(&layout.index()),
             layout,
             planted,
-            dirs: sync::Directories::default(),
+            dirs,
             locks: locks::Locks::new(),
             usage: AtomicU64::new(usage),
             staged: AtomicU64::new(0),

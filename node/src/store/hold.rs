@@ -155,7 +155,7 @@ impl Inner {
     fn write_sidecar(&self, digest: &Digest, sums: &Checksums) -> Result<(), StoreError> {
         let fsync = !self.planted.is(Variant::SkipFsyncSidecar);
         let path = self.layout.sidecar(digest);
-        let dir = self.layout.sidecar_dir(digest);
+        let dir = self.layout.sidecar_dir(digest.algorithm(), bucket(digest));
         self.dirs.ensure(self.layout.root(), &dir)?;
         let new = self.staging_path();
         let mut out = File::create_new(&new).map_err(|err| StoreError::io("create", &new, err))?;

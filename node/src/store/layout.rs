@@ -46,13 +46,20 @@ impl Layout {
         self.blob_dir(digest.algorithm(), bucket(digest)).join(digest.hex())
     }
 
-    pub(super) fn sidecar_dir(&self, digest: &Digest) -> PathBuf {
-        let first = format!("{:02x}", bucket(digest));
-        self.root.join("checksums").join(digest.algorithm().as_str()).join(first)
+    pub(super) fn sidecar_dir(&self, algorithm: Algorithm, bucket: u8) -> PathBuf {
+        self.root.join("checksums").join(algorithm.as_str()).join(format!("{bucket:02x}"))
+    }
+
+    /// The directories that a store of any size uses, so that a push need not make them.
+    pub(super) fn common_dirs(&self) -> impl Iterator<Item = PathBuf> {
+        let algorithm = Algorithm::Sha256;
+        (0..=u8::MAX).flat_map(move |bucket| {
+            [self.blob_dir(algorithm, bucket), self.sidecar_dir(algorithm, bucket)]
+        })
     }
 
     pub(super) fn sidecar(&self, digest: &Digest) -> PathBuf {
-        self.sidecar_dir(digest).join(format!("{}.crc", digest.hex()))
+        self.sidecar_dir(digest.algorithm(), bucket(digest)).join(format!("{}.crc", digest.hex()))
     }
 
     pub(super) fn quarantine_dir(&self, algorithm: Algorithm) -> PathBuf {

@@ -58,6 +58,19 @@ pub(super) struct Directories {
 }
 
 impl Directories {
+    /// Makes `dirs`, parents first, and takes them for durable; the caller syncs the file system
+    /// before anything relies on it.
+    ///
+    /// # Errors
+    /// A directory cannot be made.
+    pub(super) fn prepare(&self, dirs: impl Iterator<Item = PathBuf>) -> Result<(), StoreError> {
+        for dir in dirs {
+            fs::create_dir_all(&dir).map_err(|err| StoreError::io("create directory", &dir, err))?;
+            self.durable().insert(dir);
+        }
+        Ok(())
+    }
+
     /// Makes sure that `dir` exists and that its name is durable; `root` exists already.
     ///
     /// That another thread just made it is not enough, since it may not have fsynced it yet.
