@@ -9,6 +9,8 @@ mod bound;
 pub mod decide;
 #[cfg(test)]
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::io;
@@ -66,24 +68,29 @@ pub async fn run(peers: &Peers, metadata: &Metadata, birth: Birth) -> Result<Clu
     let mut unborn =
         Unborn { peers, metadata, birth, bound, proposal: None, complaint: Complaint::default() };
     unborn.recall();
-    // Names the cluster once consensus has begun; outlives rounds, and ends with this function.
+    // Names the cluster and its first members once consensus has begun. That takes several
+    // entries, so it goes on when the id is there already, and after a restart in the middle.
     let mut naming = JoinSet::new();
     loop {
         unborn.present();
-        if let Ok(Some(cluster)) = metadata.local().cluster() {
+        let known = metadata.local().cluster().ok().flatten();
+        if let Some(cluster) = known {
             peers.set_cluster(cluster);
-            return Ok(cluster);
+            if !unborn.is_bound() {
+                return Ok(cluster);
+            }
         }
-        if metadata.has_log() && naming.is_empty() && unborn.born_with() {
+        if metadata.has_log() && unborn.is_bound() && naming.is_empty() {
             let (metadata, rf, set) = (metadata.clone(), unborn.birth.rf, unborn.bound.set.clone());
             naming.spawn(async move { metadata.birth(rf, set).await });
         }
-        match unborn.round().await? {
+        let next = if known.is_some() { Next::Later } else { unborn.round().await? };
+        match next {
             Next::Member(cluster) => return Ok(cluster),
             Next::AtOnce => {}
             Next::Later => tokio::select! {
                 Some(Ok(cluster)) = naming.join_next() => {
-                    tracing::info!(%cluster, "the cluster is born");
+                    tracing::info!(%cluster, "born with the cluster");
                     peers.set_cluster(cluster);
                     return Ok(cluster);
                 }
@@ -127,9 +134,9 @@ impl Unborn<'_> {
         });
     }
 
-    /// Whether this node is of the first set of a cluster that may not have its name yet.
-    fn born_with(&self) -> bool {
-        !self.bound.set.is_empty() && self.bound.joined.is_none()
+    /// Whether this node is of the first set of a cluster.
+    fn is_bound(&self) -> bool {
+        !self.bound.set.is_empty()
     }
 
     async fn round(&mut self) -> Result<Next, BirthError> {
@@ -188,14 +195,18 @@ impl Unborn<'_> {
         }
     }
 
-    /// The cluster counts this node; the note of it lasts until the state says so itself.
+    /// The cluster counts this node. One that joins notes it down until the state says so itself;
+    /// one that was born with it has its set, and helps to finish the birth.
     fn taken_in(&mut self, cluster: ClusterId, by: NodeId, answers: &[Answer]) -> Result<Next, BirthError> {
         let teller = answers.iter().find(|answer| answer.node.id == by);
         let members = teller.map(|answer| answer.members.clone()).unwrap_or_default();
+        self.peers.expect_members(&members);
+        self.peers.set_cluster(cluster);
+        if self.is_bound() {
+            return Ok(Next::Later);
+        }
         self.bound.joined = Some(Joined { cluster, members });
         self.bound.save(&self.birth.data_dir)?;
-        self.recall();
-        self.present();
         Ok(Next::Member(cluster))
     }
 }
@@ -211,7 +222,7 @@ fn cards(set: &Set, me: &Member, answers: &[Answer]) -> Vec<Member> {
     found
 }
 
-/// Says what this node waits for: at once when it changes, and again from time to time.
+/// Says what this node waits for: when it changes, and as a warning while it does not.
 #[derive(Default)]
 struct Complaint {
     last: Option<(String, Instant)>,
@@ -219,11 +230,16 @@ struct Complaint {
 
 impl Complaint {
     fn say(&mut self, why: &str, failures: &[String]) {
-        let due = self.last.as_ref().is_none_or(|(text, at)| text != why || at.elapsed() >= COMPLAINT);
-        if due {
-            tracing::warn!(waiting_for = why, unanswered = ?failures, "not a member of a cluster yet");
-            self.last = Some((why.to_owned(), Instant::now()));
+        match &self.last {
+            Some((text, at)) if text == why => {
+                if at.elapsed() < COMPLAINT {
+                    return;
+                }
+                tracing::warn!(waiting_for = why, unanswered = ?failures, "still not a member of a cluster");
+            }
+            _ => tracing::info!(waiting_for = why, unanswered = ?failures, "not a member of a cluster yet"),
         }
+        self.last = Some((why.to_owned(), Instant::now()));
     }
 }
 

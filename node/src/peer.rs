@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -72,7 +72,7 @@ pub(crate) struct Inner {
     cluster: ArcSwap<Option<ClusterId>>,
     card: ArcSwap<Card>,
     table: table::Table,
-    hooks: OnceLock<Hooks>,
+    hooks: ArcSwapOption<Hooks>,
     channels: Mutex<HashMap<(NodeId, Kind), Channel>>,
     http: OnceLock<http::Client>,
     traffic: Traffic,
@@ -97,7 +97,7 @@ impl Peers {
             join: settings.join,
             secret: settings.cluster_dir,
             tls,
-            hooks: OnceLock::new(),
+            hooks: ArcSwapOption::empty(),
             channels: Mutex::default(),
             http: OnceLock::new(),
             traffic: Traffic::default(),
@@ -108,12 +108,11 @@ impl Peers {
     }
 
     /// Gives the peers what they answer questions with, and starts following the members in
-    /// `metadata` and polling them. Once; later calls do nothing.
+    /// `metadata` and polling them. To be called once.
     pub fn attach(&self, metadata: &Metadata, status: StatusFn) {
-        if self.0.hooks.set(Hooks::of(metadata.clone(), status)).is_ok() {
-            tokio::spawn(poll::follow(self.clone(), metadata.clone()));
-            tokio::spawn(poll::poll(self.clone()));
-        }
+        self.0.hooks.store(Some(Arc::new(Hooks::of(metadata.clone(), status))));
+        tokio::spawn(poll::follow(self.clone(), metadata.clone()));
+        tokio::spawn(poll::poll(self.clone()));
     }
 
     /// This node.
@@ -200,8 +199,10 @@ impl Peers {
         self.0.removed.subscribe()
     }
 
-    /// Stops polling, renewing and dialling.
+    /// Stops polling, renewing, dialling and answering.
     pub fn close(&self) {
         self.0.closing.cancel();
+        // The metadata holds these peers to reach others by: let go of it.
+        self.0.hooks.store(None);
     }
 }

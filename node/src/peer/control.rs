@@ -1,5 +1,6 @@
 //! Answers peers' hellos, requests for membership and questions for the status, and asks theirs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::transport::Channel;
@@ -25,8 +26,8 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    fn hooks(&self) -> Result<&Hooks, Status> {
-        self.peers.0.hooks.get().ok_or_else(|| Status::unavailable("this node is still starting"))
+    fn hooks(&self) -> Result<Arc<Hooks>, Status> {
+        self.peers.0.hooks.load_full().ok_or_else(|| Status::unavailable("this node is starting or ending"))
     }
 
     /// The node as it presented itself, when it is the one that its key proves.

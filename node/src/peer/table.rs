@@ -63,11 +63,12 @@ impl Table {
 
     /// The members are these; `removed` tells of those that are no longer. A voter is one even
     /// when the state has no row of it: a cluster votes before its first members are written down.
+    /// One that was expected stays one until it is removed.
     pub(super) fn set_members(&self, members: &[Member], voters: &BTreeSet<NodeId>, removed: impl Fn(NodeId) -> bool) {
         let mut entries = self.lock();
         for (id, entry) in entries.iter_mut() {
-            entry.member = false;
             entry.removed = entry.removed || removed(*id);
+            entry.member = entry.member && !entry.removed;
         }
         for member in members.iter().filter(|member| member.id != self.me) {
             let entry = entries.entry(member.id).or_default();
