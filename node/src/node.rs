@@ -93,6 +93,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     let client_listener = bind("server.listen", config.server.listen).await?;
     let peer_listener = bind("cluster.peer_listen", config.cluster.peer_listen).await?;
     let ops_listener = bind("ops.listen", config.ops_listen).await?;
+    let ops_address = ops_listener.local_addr()?;
     let client_tls = config.server.tls.as_ref().map(|tls| tls::serve(tls, closing.clone())).transpose()?;
 
     // Health from the beginning.
@@ -111,7 +112,8 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     let (dir, store_planted) = (data.path().to_owned(), planted);
     let store = tokio::task::spawn_blocking(move || Store::open(&dir, store_planted)).await??;
     let me = me(config, id, peer_listener.local_addr()?, client_listener.local_addr()?, &store);
-    tracing::info!(node = %id, name = me.name, client = me.client, peer = me.peer, data = %data.path().display(), "starting");
+    let (data_dir, ops_at) = (data.path().display(), ops_address);
+    tracing::info!(node = %id, name = me.name, client = me.client, peer = me.peer, ops = %ops_at, data = %data_dir, "starting");
     let peers = Peers::new(PeerSettings {
         identity,
         cluster_dir: cluster_dir.clone(),

@@ -1,0 +1,152 @@
+//! The program as people and scripts use it: real processes, real exit codes.
+
+#[path = "program/run.rs"]
+mod run;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use run::{Node, trow, trow_json};
+
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/trow.toml");
+
+#[test]
+fn help_names_every_command() {
+    let help = trow(&["--help"]).expect(0);
+    for command in ["serve", "dev", "cluster", "blob", "completions"] {
+        assert!(help.out.contains(&format!("\n  {command} ")), "{command} is missing in:\n{}", help.out);
+    }
+    let help = trow(&["cluster", "--help"]).expect(0);
+    for command in ["init", "status", "wait", "drain", "remove"] {
+        assert!(help.out.contains(&format!("\n  {command} ")), "{command} is missing in:\n{}", help.out);
+    }
+    trow(&["frobnicate"]).expect(2);
+    assert!(trow(&["completions", "bash"]).expect(0).out.contains("trow"));
+}
+
+#[test]
+fn check_accepts_the_sample_and_names_every_bad_value() {
+    trow(&["serve", "--check", "--config", SAMPLE]).expect(0);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("trow.toml");
+    std::fs::write(&file, "[raft]\nheartbeat = \"now\"\n[srver]\nlisten = \"x\"\n").unwrap();
+    let refused =
+        trow(&["serve", "--check", "--config", file.to_str().unwrap(), "--listen", "0.0.0.0:5000"]).expect(2);
+    for part in ["raft.heartbeat", "srver.listen", "auth.anonymous_push"] {
+        assert!(refused.err.contains(part), "{part} is missing in:\n{}", refused.err);
+    }
+}
+
+#[test]
+fn cluster_directory_is_secret_and_is_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("cluster");
+    trow(&["cluster", "init", "--out", out.to_str().unwrap()]).expect(0);
+    let mode = |name: &str| out.join(name).metadata().unwrap().permissions().mode() & 0o777;
+    for name in ["ca.key", "join.secret", "admin.token"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    assert!(out.join("ca.crt").exists());
+    trow(&["cluster", "init", "--out", out.to_str().unwrap()]).expect(1);
+}
+
+#[test]
+fn nobody_answering_is_exit_code_3() {
+    let closed = ["--server", "http://127.0.0.1:1"];
+    let digest = format!("sha256:{}", "0".repeat(64));
+    trow(&["cluster", "status", closed[0], closed[1]]).expect(3);
+    trow(&["blob", "locate", &digest, closed[0], closed[1]]).expect(3);
+    trow(&["cluster", "wait", "--for", "healthy", "--timeout", "500ms", closed[0], closed[1]]).expect(3);
+    trow(&["blob", "locate", "sha256:short", closed[0], closed[1]]).expect(2);
+    trow(&["cluster", "status", "--token-file", "/nowhere", closed[0], closed[1]]).expect(2);
+}
+
+#[test]
+fn one_node_is_a_complete_registry_that_stops_cleanly() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::serve(dir.path(), &[]);
+    node.until_ready();
+
+    let second = trow(&["serve", "--data-dir", node.data_dir(), "--listen", "127.0.0.1:0", "--peer-listen",
+        "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]).expect(1);
+    assert!(second.err.contains("in use"), "{}", second.err);
+
+    let unauthorised = node.admin("GET", "status", None);
+    assert_eq!((unauthorised.status, node.admin("GET", "no/such/path", None).status), (401, 401));
+    assert!(unauthorised.header("trow-node").is_some() && unauthorised.header("x-request-id").is_some());
+    assert_eq!(node.admin("GET", "no/such/path", Some(node.token())).status, 404);
+    assert_eq!(node.admin("PUT", "status", Some(node.token())).status, 405);
+
+    node.cli(&["cluster", "wait", "--for", "settled", "--timeout", "30s"]).expect(0);
+    let status = trow_json(&node.with_server(&["cluster", "status", "--output", "json"]), 0);
+    assert_eq!(status["quorum"], true);
+    assert_eq!(status["stale"], false);
+    assert_eq!(status["members"].as_array().unwrap().len(), 1);
+    let member = &status["members"][0];
+    assert_eq!((&member["role"], &member["state"]), (&"voter".into(), &"up".into()));
+    assert_eq!(member["client"], node.client());
+    assert!(member["disk"]["total"].as_u64().unwrap() > 0);
+    assert_eq!(status["partitions"]["total"], 1024);
+    assert_eq!(status["partitions"]["ready"], 1024);
+    assert_eq!(status["cluster_id"].as_str().unwrap().len(), 16);
+    assert_eq!(status["state_hash"].as_str().unwrap().len(), 16);
+    for key in ["durable", "bytes", "under_replicated", "away", "lost", "cached"] {
+        assert_eq!(status["blobs"][key], 0, "{key}");
+    }
+    assert!(node.cli(&["cluster", "status"]).expect(0).out.contains("voter"));
+
+    let digest = format!("sha256:{}", "0".repeat(64));
+    node.cli(&["blob", "locate", &digest]).expect(1);
+    trow(&["cluster", "status", "--server", &format!("http://{}", node.client()), "--token-file", "/dev/null"]).expect(1);
+    node.cli(&["cluster", "drain", "nobody"]).expect(1);
+
+    node.terminate(Duration::from_secs(30));
+}
+
+#[test]
+fn metrics_are_there_from_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::serve(dir.path(), &[]);
+    node.until_ready();
+    let metrics = node.ops("/metrics").body;
+    for name in [
+        "trow_http_requests_total", "trow_http_request_seconds_bucket", "trow_blob_bytes_total{direction=\"in\"} 0",
+        "trow_raft_term", "trow_raft_applied_index", "trow_raft_commit_index", "trow_raft_log_fsyncs_total",
+        "trow_partitions{state=\"moving\"}", "trow_under_replicated_blobs 0", "trow_away_blobs 0",
+        "trow_disk_bytes{kind=\"free\"}", "trow_peer_bytes_total{kind=\"raft\",direction=\"out\"}", "trow_cache_bytes 0",
+    ] {
+        assert!(metrics.contains(&format!("\n{name}")), "{name} is missing in:\n{metrics}");
+    }
+    assert_eq!(node.ops("/healthz").status, 200);
+}
+
+#[test]
+fn data_directory_of_another_cluster_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::serve(dir.path(), &[]);
+    node.until_ready();
+    let data_dir = node.data_dir().to_owned();
+    node.terminate(Duration::from_secs(30));
+    let other = dir.path().join("other");
+    trow(&["cluster", "init", "--out", other.to_str().unwrap()]).expect(0);
+    let refused = trow(&["serve", "--data-dir", &data_dir, "--cluster-dir", other.to_str().unwrap(), "--listen",
+        "127.0.0.1:0", "--peer-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]).expect(1);
+    assert!(refused.err.contains("another cluster") && refused.err.contains("--cluster-dir"), "{}", refused.err);
+}
+
+#[test]
+fn data_comes_back_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::serve(dir.path(), &[]);
+    node.until_ready();
+    let before = trow_json(&node.with_server(&["cluster", "status", "--output", "json"]), 0);
+    node.terminate(Duration::from_secs(30));
+    let node = Node::serve(dir.path(), &[]);
+    node.until_ready();
+    node.cli(&["cluster", "wait", "--for", "healthy", "--timeout", "30s"]).expect(0);
+    let after = trow_json(&node.with_server(&["cluster", "status", "--output", "json"]), 0);
+    assert_eq!(before["cluster_id"], after["cluster_id"]);
+    assert_eq!(before["members"][0]["id"], after["members"][0]["id"]);
+    assert!(Path::new(node.data_dir()).join("VERSION").exists());
+}
