@@ -26,10 +26,11 @@ pub struct Limits {
 
 /// Serves `router` on `listener` until `closing`, then finishes what was accepted.
 pub async fn serve(
-    _listener: TcpListener,
-    _router: Router,
+    listener: TcpListener,
+    router: Router,
     _tls: Option<Arc<rustls::ServerConfig>>,
     _limits: Limits,
-    _closing: CancellationToken,
+    closing: CancellationToken,
 ) {
+    let _ = axum::serve(listener, router).with_graceful_shutdown(async move { closing.cancelled().await }).await;
 }

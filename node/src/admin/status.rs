@@ -46,7 +46,8 @@ struct Facts {
 impl Facts {
     fn document(&self) -> Result<StatusDocument, StateError> {
         let view = &self.view;
-        let members = view.members()?;
+        let mut members = view.members()?;
+        members.sort_by(|a, b| a.name.cmp(&b.name));
         let partitions = view.partitions()?;
         let ready = partitions.iter().filter(|partition| audit::is_settled(partition)).count() as u64;
         let (state_hash, state_hash_at) = view.state_hash()?;
