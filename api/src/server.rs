@@ -1,7 +1,7 @@
 //! Assembles the client listener's router: what every request and every reply has in common.
 //!
 //! Every reply, errors too, carries `Trow-Node`, `X-Request-Id` and `nosniff`, and is counted.
-//! Endpoints are told apart by [`Route`] alone, not by the framework's patterns, since repository
+//! Endpoints are told apart by [`Route`](crate::route::Route) alone, not by the framework's patterns, since repository
 //! names contain slashes.
 
 use std::sync::Arc;
