@@ -6,5 +6,6 @@ mod blobs;
 mod hostile;
 mod lists;
 mod manifests;
+mod model;
 mod stale;
 mod uploads;
