@@ -80,16 +80,16 @@ impl Metadata {
     }
 
     /// Records the first voter set. All nodes of it call this with the identical set, each only
-    /// when it was never a member and all are bound to the set.
+    /// when it was never a member and all are bound to the set. A peer of the set that was faster
+    /// is no error: its vote request or its entries may have come first.
     ///
     /// # Errors
     /// The node was a member already, of another set.
     pub async fn initialize(&self, set: BTreeSet<NodeId>) -> Result<(), InitializeError> {
         let ids: BTreeSet<u64> = set.iter().map(|id| id.0).collect();
         let Err(error) = self.0.raft.initialize(ids.clone()).await else { return Ok(()) };
-        // A peer that was faster may have sent us the same first entry.
         let voters: BTreeSet<u64> = self.0.raft.voter_ids().collect();
-        if voters == ids { Ok(()) } else { Err(InitializeError(error.to_string())) }
+        if voters.is_empty() || voters == ids { Ok(()) } else { Err(InitializeError(error.to_string())) }
     }
 
     /// When this node leads: hands leadership to a caught-up voter and waits until it has gone,

@@ -1,147 +1,20 @@
 //! Nodes in one process that talk over plain TCP on loopback.
 #![allow(dead_code, reason = "each test uses its part")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+pub mod net;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tonic::transport::{Channel, Endpoint, Server};
-use trow_raft::{
-    Command, ConnectError, Generation, Member, MemberState, Metadata, NodeId, PeerId, Planted, RepoName,
-    Settings,
-};
+use tonic::transport::Server;
+use trow_raft::{Command, Generation, Member, MemberState, Metadata, NodeId, Planted, RepoName, Settings};
 
-/// Who listens where, and which links are cut.
-#[derive(Default)]
-pub struct Net {
-    addresses: Mutex<BTreeMap<NodeId, SocketAddr>>,
-    channels: Mutex<BTreeMap<(NodeId, NodeId), Channel>>,
-    cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
-    gone: Mutex<BTreeMap<NodeId, Instant>>,
-}
-
-impl Net {
-    pub fn cut(&self, a: NodeId, b: NodeId) {
-        self.cut.lock().unwrap().extend([(a, b), (b, a)]);
-        self.channels.lock().unwrap().retain(|link, _| *link != (a, b) && *link != (b, a));
-    }
-
-    pub fn heal(&self) {
-        self.cut.lock().unwrap().clear();
-    }
-
-    /// A node that is up and reachable has just been heard.
-    fn silence(&self, from: NodeId, of: NodeId) -> Option<Duration> {
-        let up = self.addresses.lock().unwrap().contains_key(&of);
-        if up && !self.cut.lock().unwrap().contains(&(from, of)) {
-            return Some(Duration::ZERO);
-        }
-        self.gone.lock().unwrap().get(&of).map(|at| at.elapsed())
-    }
-
-    fn connect(self: &Arc<Self>, from: NodeId) -> trow_raft::Connect {
-        let net = self.clone();
-        Arc::new(move |to| {
-            let net = net.clone();
-            Box::pin(async move {
-                let fail = |why: &str| ConnectError { node: to, why: why.into() };
-                if net.cut.lock().unwrap().contains(&(from, to)) {
-                    return Err(fail("the link is cut"));
-                }
-                if let Some(channel) = net.channels.lock().unwrap().get(&(from, to)) {
-                    return Ok(channel.clone());
-                }
-                let address =
-                    net.addresses.lock().unwrap().get(&to).copied().ok_or_else(|| fail("not up"))?;
-                // The first line of a connection names the sender: what TLS does in a node.
-                let connector = tower_service(from, address);
-                let channel = Endpoint::from_static("http://peer").connect_with_connector_lazy(connector);
-                net.channels.lock().unwrap().insert((from, to), channel.clone());
-                Ok(channel)
-            })
-        })
-    }
-}
-
-fn tower_service(from: NodeId, address: SocketAddr) -> Dial {
-    Dial { from, address }
-}
-
-#[derive(Clone)]
-struct Dial {
-    from: NodeId,
-    address: SocketAddr,
-}
-
-impl tower_service::Service<http::Uri> for Dial {
-    type Response = hyper_util::rt::TokioIo<TcpStream>;
-    type Error = std::io::Error;
-    type Future = futures::future::BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), std::io::Error>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: http::Uri) -> Self::Future {
-        let Dial { from, address } = self.clone();
-        Box::pin(async move {
-            use tokio::io::AsyncWriteExt;
-            let mut stream = TcpStream::connect(address).await?;
-            stream.write_u64(from.0).await?;
-            Ok(hyper_util::rt::TokioIo::new(stream))
-        })
-    }
-}
-
-/// A connection whose sender is known.
-struct Proven {
-    stream: TcpStream,
-    peer: NodeId,
-}
-
-impl tonic::transport::server::Connected for Proven {
-    type ConnectInfo = NodeId;
-    fn connect_info(&self) -> NodeId {
-        self.peer
-    }
-}
-
-impl tokio::io::AsyncRead for Proven {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl tokio::io::AsyncWrite for Proven {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_flush(cx)
-    }
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
+use net::Net;
 
 /// One node; its directory outlives it.
 pub struct Node {
@@ -182,23 +55,12 @@ impl Node {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
-        net.channels.lock().unwrap().retain(|(_, to), _| *to != id);
-        net.addresses.lock().unwrap().insert(id, address);
+        net.up(id, address);
         let service = metadata.service();
-        let watch = net.clone();
-        let incoming = async_stream(listener);
-        let intercept =
-            tonic::service::interceptor::InterceptorLayer::new(move |mut request: tonic::Request<()>| {
-                let peer = *request.extensions().get::<NodeId>().expect("a sender");
-                if watch.cut.lock().unwrap().contains(&(peer, id)) {
-                    return Err(tonic::Status::unavailable("the link is cut"));
-                }
-                request.extensions_mut().insert(PeerId(peer));
-                Ok(request)
-            });
+        let (gate, incoming) = (net.gate(id), net::incoming(listener));
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
         let server = tokio::spawn(async move {
-            let server = Server::builder().layer(intercept).add_service(service);
+            let server = Server::builder().layer(gate).add_service(service);
             let closed = async { drop(closed.await) };
             let served = server.serve_with_incoming_shutdown(incoming, closed).await;
             drop(served);
@@ -206,10 +68,16 @@ impl Node {
         Node { id, metadata, server: Some(server), close: Some(close), net: net.clone() }
     }
 
+    /// Ends it cleanly and says who it was.
+    pub async fn stop_and_return(self) -> NodeId {
+        let id = self.id;
+        self.stop().await;
+        id
+    }
+
     /// Ends it cleanly.
     pub async fn stop(mut self) {
-        self.net.addresses.lock().unwrap().remove(&self.id);
-        self.net.gone.lock().unwrap().insert(self.id, Instant::now());
+        self.net.down(self.id);
         drop(self.close.take());
         self.metadata.shutdown().await;
         // Connections hold the files until they are closed.
@@ -225,18 +93,6 @@ impl Drop for Node {
             server.abort();
         }
     }
-}
-
-fn async_stream(listener: TcpListener) -> impl futures::Stream<Item = std::io::Result<Proven>> {
-    futures::stream::unfold(listener, |listener| async move {
-        use tokio::io::AsyncReadExt;
-        let accepted = async {
-            let (mut stream, _) = listener.accept().await?;
-            let peer = NodeId(stream.read_u64().await?);
-            Ok(Proven { stream, peer })
-        };
-        Some((accepted.await, listener))
-    })
 }
 
 pub fn member(id: u64) -> Member {
