@@ -3,6 +3,7 @@
 //! Nothing is retried here: an answer is an [`Answer`] whatever its status, and a connection that broke
 //! or a time that ran out is an [`Unknown`], so that a history records what really was seen.
 
+use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -67,6 +68,13 @@ impl Answer {
     pub fn code(&self) -> Option<String> {
         let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
         Some(body["errors"][0]["code"].as_str()?.to_owned())
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = String::from_utf8_lossy(&self.body[..self.body.len().min(400)]);
+        write!(f, "{} {}", self.status, body.trim())
     }
 }
 

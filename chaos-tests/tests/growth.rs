@@ -21,7 +21,7 @@ async fn run() -> Result<()> {
     for index in 0..10 {
         let image = Image::random(&[50_000, 3_000]);
         let answer = image.push(&first, "grown/image", &format!("v{index}")).await?;
-        ensure!(answer.status == 201, "push {index}: {}", answer.status);
+        ensure!(answer.status == 201, "push {index}: {}", answer);
         acked.extend(image.blobs.iter().map(|(digest, _)| Acked::Blob("grown/image".to_owned(), *digest)));
         acked.push(Acked::Manifest("grown/image".to_owned(), image));
     }
@@ -42,7 +42,7 @@ async fn run() -> Result<()> {
     cluster.nodes[0].kill();
     audit::everything(&nodes[1..], &acked).await.context("without the first node")?;
     let answer = Image::random(&[1000]).push(&nodes[1], "grown/image", "after").await?;
-    ensure!(answer.status == 201, "a push without the first node: {}", answer.status);
+    ensure!(answer.status == 201, "a push without the first node: {}", answer);
     cluster.done();
     Ok(())
 }

@@ -50,7 +50,7 @@ async fn run(len: u64) -> Result<()> {
 async fn push(nodes: &[chaos_tests::client::Client], contents: &[Content]) -> Result<()> {
     let pushes = contents.iter().enumerate().map(async |(turn, content)| {
         let answer = nodes[turn % nodes.len()].push_blob_by_patch(REPO, *content, &content.digest()).await?;
-        ensure!(answer.status == 201, "push {turn}: {}", answer.status);
+        ensure!(answer.status == 201, "push {turn}: {}", answer);
         Ok(())
     });
     try_join_all(pushes).await.map(drop)

@@ -35,7 +35,7 @@ async fn run() -> Result<()> {
             let node = &nodes[index % nodes.len()];
             async move {
                 let answer = node.push_blob_by_post(REPO, *content, digest).await?;
-                ensure!(answer.status == 201, "push through {}: {}", node.node, answer.status);
+                ensure!(answer.status == 201, "push through {}: {}", node.node, answer);
                 Ok(())
             }
         })

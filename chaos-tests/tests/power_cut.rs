@@ -101,7 +101,7 @@ async fn cut_after_the_last(plan: Plan) -> Result<()> {
         let content = Content::random(300_000 + turn);
         let digest = content.digest();
         let answer = nodes[turn as usize % 3].push_blob(REPO, content, &digest).await?;
-        ensure!(answer.status == 201, "push {turn}: {}", answer.status);
+        ensure!(answer.status == 201, "push {turn}: {}", answer);
         acked.push(Acked::Blob(REPO.to_owned(), digest));
     }
     powered.cut_and_power_on()?;
