@@ -4,6 +4,8 @@
 //! also a blob that the state knows already, since the copies just made may be all that is left
 //! of it. Never does: give up on evidence that went stale, as long as members can be reached.
 
+use std::time::Duration;
+
 use futures::TryStreamExt as _;
 use futures::future::join_all;
 use tracing::{debug, warn};
@@ -17,7 +19,11 @@ use crate::peer_blobs::PeerError;
 use crate::peer_blobs::wire::{Fault, Finished};
 
 /// How often evidence is gathered again before the client is told to come back.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: u32 = 8;
+/// The wait before the first of these; each is twice as long, up to [`LONGEST`]. A holder that just
+/// started vouches in vain until its fence is agreed on, which takes some commits of the log.
+const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(1);
 
 impl Replicated {
     /// Makes the blob exist in `repo` on the word of `finished` and of as many more as it takes.
@@ -33,6 +39,7 @@ impl Replicated {
         let mut needed = 0;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
+                tokio::time::sleep((PAUSE * (1 << (attempt - 1))).min(LONGEST)).await;
                 evidence = self.ask_all(digest).await?;
             }
             self.gather(digest, &mut evidence, needed).await?;
