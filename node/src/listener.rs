@@ -1,18 +1,37 @@
-//! The HTTP listener for clients.
+//! The HTTP listener for clients: HTTP/1.1 and HTTP/2 on one port, plain or over TLS.
+//!
+//! Owns what a connection may cost: how big and how slow a head may be, how long a connection may
+//! idle or a body stand still, how many there are. Always holds: a request that two HTTP parsers
+//! could frame differently is refused; when the listener closes, what it accepted is answered.
+//! Never does: paths, authorization, anything about registries.
 
+mod body;
+mod connection;
+mod framing;
+mod state;
+#[cfg(test)]
+mod tests;
+mod watched;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use connection::Connection;
 
 /// What a listener bears.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Largest request head, in bytes; more is 431.
+    /// Largest request head, in bytes, at least 8 KiB; more is 431.
     pub head_bytes: usize,
-    /// A request head takes at most this long.
+    /// A request head takes at most this long, and so does TLS, and the wait for the first one.
     pub head_time: Duration,
     /// A connection without a request is closed after this long.
     pub idle: Duration,
@@ -24,13 +43,111 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-/// Serves `router` on `listener` until `closing`, then finishes what was accepted.
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            head_bytes: 64 << 10,
+            head_time: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            stall: Duration::from_secs(60),
+            connections: 10_000,
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Serves `router` on `listener` until `closing`, then answers what was accepted, for at most
+/// `limits.drain`, and returns.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    _tls: Option<Arc<rustls::ServerConfig>>,
-    _limits: Limits,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    limits: Limits,
     closing: CancellationToken,
 ) {
-    let _ = axum::serve(listener, router).with_graceful_shutdown(async move { closing.cancelled().await }).await;
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let (tracker, drain) = (TaskTracker::new(), limits.drain);
+    let ending = CancellationToken::new();
+    let serving = Serving {
+        router,
+        tls: tls.map(TlsAcceptor::from),
+        limits: Arc::new(limits),
+        closing: closing.clone(),
+        ending: ending.clone(),
+    };
+    loop {
+        tokio::select! {
+            () = closing.cancelled() => break,
+            accepted = accept(&listener, &places) => {
+                if let Some((tcp, from, place)) = accepted {
+                    tracker.spawn(serving.clone().connection(tcp, from, Some(place)));
+                }
+            }
+        }
+    }
+    // What the kernel accepted before the listener closes is accepted.
+    while let Ok(Ok((tcp, from))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+        tracker.spawn(serving.clone().connection(tcp, from, None));
+    }
+    drop(listener);
+    tracker.close();
+    if tokio::time::timeout(drain, tracker.wait()).await.is_err() {
+        tracing::warn!(connections = tracker.len(), "requests were cut off after the time to finish");
+        ending.cancel();
+        tracker.wait().await;
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((tcp, from)) => Some((tcp, from, place)),
+        Err(error) => {
+            tracing::warn!(cause = %error, "cannot accept a client");
+            // Out of descriptors, most likely: they come back when connections end.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Serving {
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    limits: Arc<Limits>,
+    closing: CancellationToken,
+    ending: CancellationToken,
+}
+
+impl Serving {
+    async fn connection(self, tcp: TcpStream, from: SocketAddr, _place: Option<OwnedSemaphorePermit>) {
+        let _ = tcp.set_nodelay(true);
+        let ending = self.ending.clone();
+        let served = async {
+            let connection = Connection {
+                router: self.router,
+                from,
+                limits: Arc::clone(&self.limits),
+                closing: self.closing,
+            };
+            match self.tls {
+                None => connection.serve(tcp).await,
+                Some(acceptor) => {
+                    match tokio::time::timeout(self.limits.head_time, acceptor.accept(tcp)).await {
+                        Ok(Ok(stream)) => connection.serve(stream).await,
+                        Ok(Err(error)) => tracing::debug!(%from, cause = %error, "TLS with a client failed"),
+                        Err(_) => tracing::debug!(%from, "TLS with a client took too long"),
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = served => {}
+            () = ending.cancelled() => {}
+        }
+    }
 }
