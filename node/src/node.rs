@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use trow_api::{AdminToken, Api, HttpMetrics};
 use trow_raft::command::LEVEL;
-use trow_raft::{Generation, Member, MemberState, Metadata, Planted};
+use trow_raft::{Member, MemberState, Metadata, Planted};
 
 use crate::admin::{self, Admin};
 use crate::birth::{self, Birth, BirthError};
@@ -252,7 +252,8 @@ fn me(config: &Config, id: trow_raft::NodeId, peer: SocketAddr, client: SocketAd
         name: config.cluster.name.clone(),
         zone: config.cluster.zone.clone(),
         state: MemberState::Joining,
-        generation: Generation::default(),
+        // What this store says counts from the moment that it is a member.
+        generation: store.generation(),
         max_level: LEVEL,
         weight: u32::try_from(store.disk().total >> 30).unwrap_or(u32::MAX).max(1),
         client,

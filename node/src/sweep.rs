@@ -114,11 +114,12 @@ impl Sweeper {
                 if full && swept.is_ok() {
                     full_at = Instant::now() + FULL;
                 }
-                if matches!(swept, Ok(Swept { left: 0, .. })) {
-                    (next, retry) = (Instant::now() + PAUSE, RETRY.0);
-                } else {
-                    (next, retry) = (Instant::now() + retry, (2 * retry).min(RETRY.1));
-                }
+                (next, retry) = match swept {
+                    Ok(Swept { left: 0, .. }) => (Instant::now() + PAUSE, RETRY.0),
+                    // Evidence counts only once the new member's store is fenced.
+                    Err(SweepError::NoMember) => (Instant::now() + GATHER, RETRY.0),
+                    _ => (Instant::now() + retry, (2 * retry).min(RETRY.1)),
+                };
             } else if work {
                 sleep_until(next).await;
             } else {
