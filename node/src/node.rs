@@ -128,6 +128,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
         heartbeat: config.raft.heartbeat,
         election: config.raft.election.clone(),
         grace: config.repair_grace,
+        log_limit: trow_raft::Settings::LOG_LIMIT,
         planted,
         connect: peers.connect(),
         silence: peers.silence_fn(),

@@ -62,6 +62,8 @@ pub struct Metrics {
     pub applied: u64,
     /// Log index known to be committed here.
     pub committed: u64,
+    /// Log index up to which the log was cut.
+    pub purged: u64,
     /// fsyncs of the log since the start of the process.
     pub log_fsyncs: u64,
 }
@@ -154,6 +156,7 @@ impl Metadata {
             term: raft.current_term,
             applied: *self.0.machine.applied().borrow(),
             committed: raft.local_committed.map_or(0, |id| id.index),
+            purged: raft.purged.map_or(0, |id| id.index),
             log_fsyncs: self.0.log.fsyncs(),
         }
     }

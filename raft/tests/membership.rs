@@ -40,6 +40,35 @@ async fn one_node_with_data_grows_to_six_with_five_voters() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_is_sent_the_state_when_the_log_was_cut() {
+    let mut cluster = Cluster::with(1, |settings| settings.log_limit = 1 << 20).await;
+    let one = cluster.nodes[0].metadata.clone();
+    for fill in 0..8 {
+        one.propose("test", common::push(fill, 4 << 20).1).await.expect("applied");
+    }
+    eventually("the log is cut", || one.metrics().purged > 4).await;
+    cluster.join(2).await;
+    let two = cluster.node(NodeId(2)).metadata.clone();
+    assert_eq!(*two.installed().borrow(), 1);
+    let (digest, _) = common::push(0, 4 << 20);
+    let body = two.local().body(&digest).expect("readable").expect("it is there");
+    assert_eq!(body.len(), 4 << 20);
+    eventually("both vote", || one.voters().len() == 2).await;
+    two.propose("test", tick(3)).await.expect("applied");
+
+    drop(two);
+    let node = cluster.nodes.pop().expect("the second");
+    node.stop().await;
+    let again = Node::start(&cluster.net, 2, &cluster.dir(2), Default::default()).await;
+    let view = again.metadata.read(LONG).await.expect("a quorum");
+    assert_eq!(view.time().expect("readable"), 3);
+    assert!(view.body(&digest).expect("readable").is_some());
+    drop(view);
+    again.stop().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drained_member_leaves_and_cannot_come_back_under_its_id() {
     let mut cluster = Cluster::new(3).await;
     cluster.join(4).await;

@@ -7,34 +7,13 @@ mod common;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use common::net::Fault;
-use common::{Cluster, Node, eventually, repo, tick};
+use common::{Cluster, Node, eventually, push, repo, tick};
 #[cfg(feature = "planted")]
 use trow_raft::Variant;
-use trow_raft::command::NewManifest;
-use trow_raft::{Algorithm, Command, Digest, Planted, ProposeError, Tag};
+use trow_raft::{Digest, Planted, ProposeError};
 
 const LONG: Duration = Duration::from_secs(10);
-
-/// A manifest of `size` bytes that names nothing, under the tag `t`.
-fn push(fill: u8, size: usize) -> (Digest, Command) {
-    use sha2::Digest as _;
-    let bytes = Bytes::from(vec![fill; size]);
-    let digest = Digest::new(Algorithm::Sha256, &sha2::Sha256::digest(&bytes)).expect("32 bytes");
-    let manifest = NewManifest {
-        digest,
-        media_type: "application/vnd.oci.image.manifest.v1+json".into(),
-        artifact_type: None,
-        bytes,
-        blobs: vec![],
-        children: vec![],
-        subject: None,
-        descriptor: None,
-    };
-    let tags = vec!["t".parse::<Tag>().expect("a tag")];
-    (digest, Command::PutManifest { repo: repo("r"), manifest, tags, condition: None, sparse: false })
-}
 
 fn tagged(node: &Node) -> Option<Digest> {
     let view = node.metadata.local();

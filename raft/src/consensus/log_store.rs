@@ -93,6 +93,11 @@ impl LogStore {
         self.memory.bytes()
     }
 
+    /// The first of the newest entries, which are kept in memory; they are worth keeping on disk.
+    pub(crate) fn newest_from(&self) -> Option<u64> {
+        self.memory.newest_from()
+    }
+
     /// Waits until everything queued so far is durable.
     pub(crate) async fn flush(&self) -> io::Result<()> {
         self.wait(|done| Op::Flush { committed: self.memory.take_committed(), done }).await

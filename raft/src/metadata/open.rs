@@ -156,9 +156,10 @@ fn config(settings: &Settings) -> Result<Config, OpenError> {
         install_snapshot_timeout: millis(SNAPSHOT_IDLE),
         // Snapshots are triggered by the bytes of the log, see `upkeep`.
         snapshot_policy: SnapshotPolicy::Never,
-        // A follower this far behind is sent the state; while it has the entries' log, the log.
+        // A member is sent the state only when the log does not reach back to it.
         replication_lag_threshold: u64::MAX,
-        max_in_snapshot_log_to_keep: 1000,
+        // Nothing is cut by count: `upkeep` cuts by bytes.
+        max_in_snapshot_log_to_keep: u64::MAX,
         max_payload_entries: 512,
         backoff: "50ms 100ms 200ms ...500ms".into(),
         enable_pre_vote: Some(true),

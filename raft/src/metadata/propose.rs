@@ -151,7 +151,7 @@ impl Metadata {
         let mut unknown: Option<String> = None;
         let mut busy = false;
         loop {
-            let limit = if unknown.is_some() { LIMIT } else { PATIENCE };
+            let limit = if unknown.is_some() && self.leadership().quorum { LIMIT } else { PATIENCE };
             if start.elapsed() >= limit {
                 return Err(match unknown {
                     Some(why) => ProposeError::Unknown(why),
@@ -159,7 +159,7 @@ impl Metadata {
                     None => ProposeError::NoLeader,
                 });
             }
-            match self.attempt(envelope.clone(), via, start + LIMIT).await {
+            match self.attempt(envelope.clone(), via, start).await {
                 Proposed::Applied(bytes) => {
                     return codec::decode_applied(bytes)
                         .map_err(|error| ProposeError::Unknown(error.to_string()));
@@ -174,7 +174,7 @@ impl Metadata {
     }
 
     /// One attempt at whoever leads now; given up when somebody else does.
-    async fn attempt(&self, envelope: Bytes, via: Via, deadline: Instant) -> Proposed {
+    async fn attempt(&self, envelope: Bytes, via: Via, start: Instant) -> Proposed {
         let Some(leader) = self.raft_leader() else { return Proposed::Forward };
         let call = async {
             match (leader == self.id(), via) {
@@ -186,7 +186,23 @@ impl Metadata {
         tokio::select! {
             proposed = call => proposed,
             () = self.leader_is_not(leader) => Proposed::Unknown(format!("the leader {leader} was replaced")),
-            () = tokio::time::sleep_until(deadline) => Proposed::Unknown(format!("the leader {leader} does not answer")),
+            () = self.patience_ends(start) => Proposed::Unknown(format!("the leader {leader} does not answer")),
+        }
+    }
+
+    /// Ends when a proposal that began at `start` is not worth waiting for: at its limit, or
+    /// earlier when there is no quorum.
+    async fn patience_ends(&self, start: Instant) {
+        let no_quorum = async {
+            tokio::time::sleep_until(start + PATIENCE).await;
+            let mut leadership = self.leadership_watch();
+            if leadership.wait_for(|leadership| !leadership.quorum).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = no_quorum => {}
+            () = tokio::time::sleep_until(start + LIMIT) => {}
         }
     }
 

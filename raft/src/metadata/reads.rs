@@ -18,7 +18,7 @@ use crate::proto::raft as pb;
 /// A round that takes longer has failed.
 const ROUND: Duration = Duration::from_millis(600);
 /// How long a starting node looks for a quorum before it serves digests without.
-const FIRST: Duration = Duration::from_secs(5);
+const FIRST: Duration = Duration::from_secs(3);
 
 type Waiter = oneshot::Sender<Option<u64>>;
 

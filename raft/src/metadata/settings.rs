@@ -50,6 +50,9 @@ pub struct Settings {
     pub election: Range<Duration>,
     /// How long a member may be silent before it loses its partitions.
     pub grace: Duration,
+    /// The log is cut when it has grown by this many bytes. A member that then needs what was
+    /// cut is sent the state.
+    pub log_limit: u64,
     /// The wrong rule in force, in a test build.
     pub planted: Planted,
     /// How to reach a peer.
@@ -59,6 +62,9 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// [`Settings::log_limit`] unless a test wants another.
+    pub const LOG_LIMIT: u64 = 256 << 20;
+
     /// A node that has no peers, with the default timers: a single-node registry, or a test.
     pub fn alone(id: NodeId, dir: impl Into<PathBuf>) -> Self {
         Settings {
@@ -67,6 +73,7 @@ impl Settings {
             heartbeat: Duration::from_millis(150),
             election: Duration::from_millis(500)..Duration::from_millis(800),
             grace: Duration::from_secs(600),
+            log_limit: Settings::LOG_LIMIT,
             planted: Planted::NONE,
             connect: Arc::new(|node| {
                 let why = "this node was configured without peers".to_owned();

@@ -4,17 +4,34 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::Fatal;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Metadata;
 use crate::consensus::reserve::Reserve;
+use crate::consensus::types::TypeConfig;
 
 /// The state is made durable when this much was applied since, or this long ago.
 const CHECKPOINT_BYTES: u64 = 32 << 20;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
-/// The log is cut when it has grown by this much.
-const LOG_BYTES: u64 = 256 << 20;
 const REFILL_EVERY: Duration = Duration::from_secs(30);
+
+impl Metadata {
+    /// Cuts the log up to what the state on disk has, but for the newest entries, which members
+    /// that were away for a moment need.
+    async fn cut_log(&self) -> Result<(), Fatal<TypeConfig>> {
+        let Some(keep_from) = self.0.log.newest_from() else { return Ok(()) };
+        let raft = &self.0.raft;
+        let saved = raft.metrics().borrow_watched().snapshot.map_or(0, |id| id.index);
+        if saved + 1 < keep_from {
+            // "Building" makes the state durable and says up to where; the cut follows next time.
+            raft.trigger().snapshot().await?;
+        }
+        let upto = saved.min(keep_from.saturating_sub(1));
+        if upto > 0 { raft.trigger().purge_log(upto).await } else { Ok(()) }
+    }
+}
 
 pub(super) async fn run(metadata: Metadata, reserve: Arc<Reserve>) {
     let inner = &metadata.0;
@@ -28,11 +45,8 @@ pub(super) async fn run(metadata: Metadata, reserve: Arc<Reserve>) {
         if due && applied != saved && inner.machine.checkpoint().await {
             (saved, saved_at) = (applied, Instant::now());
         }
-        if inner.log.bytes() >= LOG_BYTES {
-            // "Building" makes the state durable and names the index; openraft then cuts the log.
-            if inner.raft.trigger().snapshot().await.is_err() {
-                return;
-            }
+        if inner.log.bytes() >= inner.settings.log_limit && metadata.cut_log().await.is_err() {
+            return;
         }
         if refilled_at.elapsed() >= REFILL_EVERY {
             let reserve = reserve.clone();

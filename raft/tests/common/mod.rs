@@ -8,11 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
-use trow_raft::{Command, Generation, Member, MemberState, Metadata, NodeId, Planted, RepoName, Settings};
+use trow_raft::command::NewManifest;
+use trow_raft::{
+    Algorithm, Command, Digest, Generation, Member, MemberState, Metadata, NodeId, Planted, RepoName,
+    Settings, Tag,
+};
 
 use net::Net;
 
@@ -205,4 +210,23 @@ pub fn tick(elapsed: u64) -> Command {
 
 pub fn repo(name: &str) -> RepoName {
     name.parse().expect("a name")
+}
+
+/// A manifest of `size` bytes that names nothing, under the tag `t`.
+pub fn push(fill: u8, size: usize) -> (Digest, Command) {
+    use sha2::Digest as _;
+    let bytes = Bytes::from(vec![fill; size]);
+    let digest = Digest::new(Algorithm::Sha256, &sha2::Sha256::digest(&bytes)).expect("32 bytes");
+    let manifest = NewManifest {
+        digest,
+        media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+        artifact_type: None,
+        bytes,
+        blobs: vec![],
+        children: vec![],
+        subject: None,
+        descriptor: None,
+    };
+    let tags = vec!["t".parse::<Tag>().expect("a tag")];
+    (digest, Command::PutManifest { repo: repo("r"), manifest, tags, condition: None, sparse: false })
 }

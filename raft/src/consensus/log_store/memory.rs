@@ -92,6 +92,10 @@ impl Memory {
         self.lock().log_bytes
     }
 
+    pub(super) fn newest_from(&self) -> Option<u64> {
+        self.lock().tail.front().map(|(id, _)| id.index)
+    }
+
     pub(super) fn append(&self, entries: &[(LogId, Bytes)]) {
         let mut inner = self.lock();
         for (id, bytes) in entries {
