@@ -15,8 +15,11 @@ mod hello;
 mod http;
 pub mod listener;
 mod poll;
+mod refusals;
 mod status;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod traffic;
 mod wire;
@@ -88,7 +91,12 @@ impl Peers {
     /// The cluster directory cannot sign or verify.
     pub fn new(settings: PeerSettings) -> Result<Peers, TlsError> {
         let closing = CancellationToken::new();
-        let tls = tls::Tls::new(settings.identity, Arc::clone(&settings.cluster_dir), closing.clone())?;
+        let identity = Arc::clone(&settings.identity);
+        let tls = tls::Tls::new(identity, Arc::clone(&settings.cluster_dir), closing.clone())?;
+        Ok(Peers::over(settings, tls, closing))
+    }
+
+    fn over(settings: PeerSettings, tls: tls::Tls, closing: CancellationToken) -> Peers {
         let inner = Inner {
             table: table::Table::new(settings.me.id, settings.dial),
             card: ArcSwap::from_pointee(Card::default()),
@@ -104,7 +112,7 @@ impl Peers {
             removed: watch::Sender::new(false),
             closing,
         };
-        Ok(Peers(Arc::new(inner)))
+        Peers(Arc::new(inner))
     }
 
     /// Gives the peers what they answer questions with, and starts following the members in

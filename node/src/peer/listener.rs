@@ -28,6 +28,7 @@ use trow_raft::{NodeId, PeerId};
 use super::counted::Counted;
 use super::dial::{CONNECTION_WINDOW, STREAM_WINDOW, chain};
 use super::greeting::{EXPORTER, Greeted, GreetingError, Session};
+use super::refusals::Refusals;
 use super::traffic::Kind;
 use super::{Peers, control, gate, tls};
 
@@ -64,7 +65,7 @@ pub async fn serve(listener: TcpListener, peers: Peers, routes: PeerRoutes, clos
     let grpc = routes.raft.add_service(control::service(peers.clone())).prepare().into_axum_router();
     let (grpc, blobs) = (Arc::new(Grpc(grpc)), routes.blobs);
     let unproven = Arc::new(Semaphore::new(UNPROVEN_MAX));
-    let tracker = TaskTracker::new();
+    let (tracker, refusals) = (TaskTracker::new(), Arc::new(Refusals::default()));
     loop {
         let accepted = tokio::select! {
             () = closing.cancelled() => break,
@@ -73,20 +74,26 @@ pub async fn serve(listener: TcpListener, peers: Peers, routes: PeerRoutes, clos
         let Some((tcp, from, place)) = accepted else { continue };
         let (peers, grpc, blobs, closing) =
             (peers.clone(), Arc::clone(&grpc), blobs.clone(), closing.clone());
+        let refusals = Arc::clone(&refusals);
         tracker.spawn(async move {
             let proven = prove(&peers, tcp).await;
             drop(place);
             match proven {
                 Ok((stream, node, greeted)) => {
                     let stream = Counted::new(stream, greeted.kind, peers.traffic().clone());
-                    let caller = Caller { peers, node, greeted, from };
+                    let caller = Caller { peers, node, greeted, from, refusals };
                     caller.serve(stream, &grpc, blobs, closing).await;
                 }
                 // An empty connection is a port probe, not an attempt.
                 Err(Refused::Tls(why)) if why.ends_with("eof") => {
                     tracing::debug!(%from, "peer port probed");
                 }
-                Err(error) => tracing::warn!(%from, cause = %error, "peer connection refused"),
+                Err(error) => {
+                    let why = error.to_string();
+                    if refusals.is_news(from.ip(), &why) {
+                        tracing::warn!(%from, cause = why, "peer connection refused");
+                    }
+                }
             }
         });
     }
@@ -135,6 +142,7 @@ struct Caller {
     node: NodeId,
     greeted: Greeted,
     from: SocketAddr,
+    refusals: Arc<Refusals>,
 }
 
 impl Caller {
@@ -187,8 +195,10 @@ impl Caller {
         mut request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         if let Err(shut) = gate::admit(&self.peers.0, self.node, self.greeted, request.uri().path()) {
-            tracing::warn!(node = %self.node, from = %self.from, cause = %shut, "peer request refused");
             let why = format!("{} refuses {}: {shut}", self.peers.id(), self.node);
+            if self.refusals.is_news(self.from.ip(), &why) {
+                tracing::warn!(node = %self.node, from = %self.from, cause = %shut, "peer request refused");
+            }
             let mut refusal = match self.greeted.kind {
                 Kind::Blob => Response::new(Body::from(why)),
                 _ => return Ok(tonic::Status::permission_denied(why).into_http()),
