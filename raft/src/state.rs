@@ -25,6 +25,7 @@ mod view;
 mod writer;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::ReadableDatabase as _;
@@ -35,6 +36,7 @@ pub(crate) use row::{state_number, state_of};
 pub use view::View;
 
 use crate::command::{Applied, Envelope};
+use crate::consensus::reserve::Reserve;
 use crate::digest::Digest;
 use crate::planted::Planted;
 
@@ -73,7 +75,16 @@ impl State {
     /// # Errors
     /// The file is in use, damaged, or of a feature level above this build's.
     pub fn open(file: &Path, planted: Planted) -> Result<State, StateError> {
-        let database = file::open(file, planted)?;
+        State::open_on(file, planted, None)
+    }
+
+    /// As [`State::open`]; on a full disk it goes on from `reserve`.
+    pub(crate) fn open_on(
+        file: &Path,
+        planted: Planted,
+        reserve: Option<&Arc<Reserve>>,
+    ) -> Result<State, StateError> {
+        let database = file::open(file, planted, reserve)?;
         let state = State { database, planted };
         match state.view()?.level()? {
             level if level > crate::command::LEVEL => Err(StateError::Level { level }),

@@ -134,7 +134,7 @@ impl<B: StorageBackend> StorageBackend for Synced<B> {
         self.syncs.count.fetch_add(1, Ordering::Relaxed);
         match self.inner.sync_data() {
             Ok(()) => Ok(()),
-            Err(error) => fatal("fsync of the log", &error),
+            Err(error) => fatal("fsync of log or state", &error),
         }
     }
 

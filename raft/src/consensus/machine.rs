@@ -17,6 +17,7 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{Mutex, watch};
 
 use super::disk::fatal;
+use super::reserve::Reserve;
 use super::snapshot::{FilesError, SnapshotData, StateFiles};
 use super::types::{Encoded, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use super::wire;
@@ -57,8 +58,9 @@ impl Machine {
         dir: &Path,
         flushed: watch::Receiver<u64>,
         planted: Planted,
+        reserve: Option<Arc<Reserve>>,
     ) -> Result<Machine, FilesError> {
-        let (files, state) = StateFiles::open(dir, planted)?;
+        let (files, state) = StateFiles::open(dir, planted, reserve)?;
         let applied = watch::Sender::new(state.view()?.applied()?);
         Ok(Machine(Arc::new(Inner {
             files,

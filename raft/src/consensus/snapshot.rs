@@ -8,8 +8,10 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::reserve::Reserve;
 use crate::planted::Planted;
 use crate::state::{State, StateError, View};
 
@@ -27,22 +29,27 @@ pub(crate) enum SnapshotData {
 #[derive(Debug)]
 pub(crate) struct StateFiles {
     dir: PathBuf,
+    reserve: Option<Arc<Reserve>>,
     next: AtomicU64,
 }
 
 impl StateFiles {
     /// Opens the directory and the state that `CURRENT` names, or makes both. Files that a
     /// process left half made are deleted.
-    pub(crate) fn open(dir: &Path, planted: Planted) -> Result<(StateFiles, State), FilesError> {
+    pub(crate) fn open(
+        dir: &Path,
+        planted: Planted,
+        reserve: Option<Arc<Reserve>>,
+    ) -> Result<(StateFiles, State), FilesError> {
         fs::create_dir_all(dir)?;
-        let files = StateFiles { dir: dir.to_owned(), next: AtomicU64::new(1) };
+        let files = StateFiles { dir: dir.to_owned(), reserve, next: AtomicU64::new(1) };
         let name = match fs::read_to_string(dir.join(CURRENT)) {
             Ok(name) => name.trim().to_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let name = "state-0.redb".to_owned();
                 // Without `CURRENT` the file was never complete.
                 let _ = fs::remove_file(dir.join(&name));
-                drop(State::open(&dir.join(&name), planted)?);
+                drop(files.state(&name, planted)?);
                 files.set_current(&name)?;
                 name
             }
@@ -51,7 +58,7 @@ impl StateFiles {
         files.delete_others(&name)?;
         let number = name.trim_start_matches("state-").trim_end_matches(".redb").parse::<u64>();
         files.next.store(number.unwrap_or(0) + 1, Ordering::Relaxed);
-        let state = State::open(&dir.join(&name), planted)?;
+        let state = files.state(&name, planted)?;
         Ok((files, state))
     }
 
@@ -65,10 +72,14 @@ impl StateFiles {
         let name = format!("state-{}.redb", self.next.fetch_add(1, Ordering::Relaxed));
         let path = self.dir.join(&name);
         fs::rename(from, &path)?;
-        let state = State::open(&path, planted)?;
+        let state = self.state(&name, planted)?;
         self.set_current(&name)?;
         self.delete_others(&name)?;
         Ok(state)
+    }
+
+    fn state(&self, name: &str, planted: Planted) -> Result<State, StateError> {
+        State::open_on(&self.dir.join(name), planted, self.reserve.as_ref())
     }
 
     fn set_current(&self, name: &str) -> io::Result<()> {

@@ -34,15 +34,12 @@ fn vote(term: u64) -> Vote {
 
 /// A command of `bytes` bytes and a few more.
 fn entry(term: u64, index: u64, bytes: usize) -> Entry {
-    let envelope = Envelope {
-        node: NodeId(1),
-        boot: 1,
-        seq: index + 1,
-        now: 0,
-        actor: "x".repeat(bytes),
-        level: LEVEL,
-        command: Command::Tick { elapsed: 1 },
-    };
+    entry_of(term, index, "x".repeat(bytes), Command::Tick { elapsed: 1 })
+}
+
+fn entry_of(term: u64, index: u64, actor: String, command: Command) -> Entry {
+    let envelope =
+        Envelope { node: NodeId(1), boot: 1, seq: index + 1, now: 0, actor, level: LEVEL, command };
     let envelope = Some(Encoded(Bytes::from(codec::encode_envelope(&envelope).to_vec())));
     Entry::new(log_id(term, index), Payload { envelope, membership: None })
 }

@@ -38,7 +38,7 @@ impl Metadata {
         let log = LogStore::open(&path, reserve.clone(), settings.planted)
             .map_err(|error| OpenError::Log { path, why: error.to_string() })?;
         let path = dir.join("state");
-        let machine = Machine::open(&path, log.flushed(), settings.planted)
+        let machine = Machine::open(&path, log.flushed(), settings.planted, Some(reserve.clone()))
             .map_err(|error| OpenError::State { path, why: error.to_string() })?;
 
         let network =

@@ -20,7 +20,7 @@ pub(super) fn export(view: &View, to: &Path) -> Result<Exported, StateError> {
     if to.exists() {
         return Err(io::Error::from(io::ErrorKind::AlreadyExists).into());
     }
-    let database = file::open(to, Planted::NONE)?;
+    let database = file::open(to, Planted::NONE, None)?;
     for table in Table::ALL {
         let mut from = Vec::new();
         loop {

@@ -3,25 +3,35 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, StorageBackend};
 
 use super::StateError;
 use super::key::Table;
+use crate::consensus::disk::{DiskFile, Synced, Syncs};
+use crate::consensus::reserve::Reserve;
 use crate::planted::{Planted, Variant};
 
 /// Bytes of pages that redb keeps in memory. The kernel caches the file too.
 const CACHE: usize = 24 << 20;
 
-/// Opens or makes the file, with all its tables.
-pub(super) fn open(file: &Path, planted: Planted) -> Result<Database, StateError> {
+/// Opens or makes the file, with all its tables. With a reserve it grows on a full disk too.
+pub(super) fn open(
+    file: &Path,
+    planted: Planted,
+    reserve: Option<&Arc<Reserve>>,
+) -> Result<Database, StateError> {
     let is_new = !file.exists();
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE);
     let database = if planted.is(Variant::SkipFsyncCheckpoint) {
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file)?;
         builder.create_with_backend(Unsynced(FileBackend::new(options)?))?
+    } else if let Some(reserve) = reserve {
+        let inner = DiskFile::open(file, reserve.clone())?;
+        builder.create_with_backend(Synced { inner, syncs: Syncs::default() })?
     } else {
         builder.create(file)?
     };

@@ -116,7 +116,7 @@ async fn a_state_ahead_of_its_log(planted: Planted) -> Result<(), String> {
     let disk = Disk::default();
     let dir = TempDir::new().unwrap();
     let mut log = LogStore::open_on(disk.clone(), planted).unwrap();
-    let mut machine = Machine::open(dir.path(), log.flushed(), planted).unwrap();
+    let mut machine = Machine::open(dir.path(), log.flushed(), planted, None).unwrap();
     log.save_vote(&vote(1)).await.unwrap();
     append(&mut log, [membership(0)]).await;
     append(&mut log, (1..=12).map(|index| entry(1, index, 10))).await;
@@ -134,7 +134,7 @@ async fn a_state_ahead_of_its_log(planted: Planted) -> Result<(), String> {
     let (left, state) = (disk.after_power_cut(), copy(dir.path()));
     disk.stick(false);
     let mut log = LogStore::open_on(left, Planted::NONE).unwrap();
-    let mut machine = Machine::open(state.path(), log.flushed(), Planted::NONE).unwrap();
+    let mut machine = Machine::open(state.path(), log.flushed(), Planted::NONE, None).unwrap();
     let mut helper = StorageHelper::new(&mut log, &mut machine).with_id(1);
     helper.get_initial_state().await.map_err(|error| format!("the node does not start: {error}"))?;
     Ok(())
@@ -143,11 +143,11 @@ async fn a_state_ahead_of_its_log(planted: Planted) -> Result<(), String> {
 async fn a_durable_checkpoint(planted: Planted) -> Result<(), String> {
     let dir = TempDir::new().unwrap();
     let (_, flushed) = tokio::sync::watch::channel(u64::MAX);
-    let mut machine = Machine::open(dir.path(), flushed.clone(), planted).unwrap();
+    let mut machine = Machine::open(dir.path(), flushed.clone(), planted, None).unwrap();
     apply(&mut machine, (0..=3).map(|index| entry(1, index, 10))).await;
     assert!(machine.checkpoint().await);
     let state = copy(dir.path());
-    let mut left = Machine::open(state.path(), flushed, Planted::NONE).unwrap();
+    let mut left = Machine::open(state.path(), flushed, Planted::NONE, None).unwrap();
     match openraft::storage::RaftStateMachine::applied_state(&mut left).await.unwrap().0 {
         Some(applied) if applied == log_id(1, 3) => Ok(()),
         applied => Err(format!("the checkpoint of 3 left {applied:?}")),

@@ -72,14 +72,14 @@ async fn a_state_that_was_not_checkpointed_is_applied_again() {
     append(&mut log, [membership(0)]).await;
     append(&mut log, (1..=9).map(|index| entry(1, index, 10))).await;
     let state = dir.path().join("state");
-    let mut machine = Machine::open(&state, log.flushed(), Planted::NONE).unwrap();
+    let mut machine = Machine::open(&state, log.flushed(), Planted::NONE, None).unwrap();
     apply(&mut machine, [membership(0)]).await;
     apply(&mut machine, (1..=5).map(|index| entry(1, index, 10))).await;
     assert!(machine.checkpoint().await);
     apply(&mut machine, (6..=9).map(|index| entry(1, index, 10))).await;
     // A process that is killed closes nothing; the copy is what it leaves.
     let left = copy(&state);
-    let mut again = Machine::open(left.path(), log.flushed(), Planted::NONE).unwrap();
+    let mut again = Machine::open(left.path(), log.flushed(), Planted::NONE, None).unwrap();
     let (applied, members) = again.applied_state().await.unwrap();
     assert_eq!(applied, Some(log_id(1, 5)));
     assert_eq!(members.membership().voter_ids().collect::<Vec<_>>(), [1, 2]);

@@ -16,7 +16,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {
         let log = open_log(dir.path());
         // The suite applies entries that it never appends.
         let (_, flushed) = watch::channel(u64::MAX);
-        let machine = Machine::open(&dir.path().join("state"), flushed, Planted::NONE).unwrap();
+        let machine = Machine::open(&dir.path().join("state"), flushed, Planted::NONE, None).unwrap();
         Ok((dir, log, machine))
     }
 }
