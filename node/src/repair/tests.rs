@@ -13,7 +13,7 @@ use super::Repair;
 use crate::copies::audit::{Audit, Auditor};
 use crate::copies::sim::{Sim, until};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 struct Running(Vec<JoinHandle<()>>);
 
@@ -55,7 +55,7 @@ async fn the_copies_a_commit_lacks_are_made_right_after_it() {
     until("all are ready", LIMIT, || ready(&sim)).await;
     let (bytes, digest) = blobs(1).remove(0);
     sim.push(&bytes, &[1, 2]).await;
-    until("the third copy", Duration::from_secs(5), || sim.holders(&digest).len() == 3).await;
+    until("the third copy", Duration::from_secs(20), || sim.holders(&digest).len() == 3).await;
     assert_eq!(audit(&sim, 3), Audit::default());
 }
 
@@ -143,7 +143,7 @@ async fn a_damaged_blob_is_healed_from_a_peer() {
     .await;
     fs::write(sim.path(1, &digest), vec![0; bytes.len()]).unwrap();
     assert_eq!(sim.store(1).verify(&digest).await.unwrap(), Some(false));
-    until("it is healed", Duration::from_secs(5), || sim.store(1).has(&digest).is_some()).await;
+    until("it is healed", Duration::from_secs(20), || sim.store(1).has(&digest).is_some()).await;
     assert_eq!(fs::read(sim.path(1, &digest)).unwrap(), bytes);
 }
 

@@ -183,7 +183,7 @@ async fn the_running_sweeper_follows_what_is_settled() {
     }
     assert!(sim.holders(&digest).contains(&4));
     sim.commit(Command::SettleBlobs { blobs: vec![(digest, evidence)] });
-    until("the away copy goes", Duration::from_secs(20), || !sim.holders(&digest).contains(&4)).await;
+    until("the away copy goes", Duration::from_secs(60), || !sim.holders(&digest).contains(&4)).await;
     assert_eq!(sim.holders(&digest), BTreeSet::from([1, 2, 3, 5]));
     running.abort();
 }
