@@ -18,8 +18,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use reader::{FlagValue, Problem};
-pub use tree::{Cluster, Config, Raft, Registry, Server, Tls, Uploads};
-pub use value::{ByteRate, ByteSize, WithoutQuorum};
+pub use tree::{Config, Tls};
+pub use value::WithoutQuorum;
 
 use reader::Reader;
 

@@ -35,6 +35,7 @@ use crate::metrics::NodeMetrics;
 use crate::ops::{self, Ops, Readiness};
 use crate::peer::listener::{self as peer_listener, PeerRoutes};
 use crate::peer::{PeerSettings, Peers};
+use crate::peer_blobs::PeerBlobs;
 use crate::repair::Repair;
 use crate::replicated::{Limits, Replicated};
 use crate::store::Store;
@@ -42,8 +43,6 @@ use crate::sweep::Sweeper;
 
 /// A node that was told to end has ended after this long.
 const STOP: Duration = Duration::from_secs(28);
-/// Requests that were accepted get this long to finish.
-const DRAIN: Duration = Duration::from_secs(20);
 
 /// How a run ended that did not fail.
 enum Ended {
@@ -59,6 +58,7 @@ enum Ended {
 /// It cannot be started, or was removed from its cluster while it ran.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let planted = Planted::from_env()?;
+    raise_file_limit();
     loop {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
         let ended = runtime.block_on(serve(&config, planted));
@@ -139,7 +139,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     let auditor = Auditor::new(store.clone(), agreed.clone());
     let status = wiring::status(me.clone(), metadata.clone(), store.clone(), auditor.clone());
     peers.attach(&metadata, status.clone());
-    let peer_blobs = wiring::peer_blobs(&peers);
+    let peer_blobs = PeerBlobs::over(&peers);
     let limits = Limits {
         expiry: config.uploads.expiry,
         max_sessions: usize::try_from(config.uploads.max_sessions).unwrap_or(usize::MAX),
@@ -177,7 +177,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
         })
     };
     let client_server =
-        tokio::spawn(listener::serve(client_listener, router, client_tls, client_limits(), closing.clone()));
+        tokio::spawn(listener::serve(client_listener, router, client_tls, listener::Limits::default(), closing.clone()));
     readiness.check_with(ready::check(&metadata));
 
     // Membership, and the upkeep that it brings.
@@ -230,6 +230,16 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     outcome
 }
 
+/// Connections and open blobs are files: take as many as the system grants, not the modest default.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(cause = %error, "the limit of open files stays as it is");
+    }
+}
+
 async fn bind(setting: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{setting}: listen on {address}"))
 }
@@ -271,17 +281,5 @@ fn api_settings(config: &Config) -> trow_api::Settings {
         },
         sparse: config.registry.sparse,
         delete: config.registry.delete,
-    }
-}
-
-/// What the client listener bears, as documented.
-fn client_limits() -> listener::Limits {
-    listener::Limits {
-        head_bytes: 64 << 10,
-        head_time: Duration::from_secs(10),
-        idle: Duration::from_secs(60),
-        stall: Duration::from_secs(60),
-        connections: 10_000,
-        drain: DRAIN,
     }
 }

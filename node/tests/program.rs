@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use run::{Node, trow, trow_json};
+use run::{Dev, Node, ask, put_index, trow, trow_json, until};
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/trow.toml");
 
@@ -149,4 +149,73 @@ fn data_comes_back_after_a_restart() {
     assert_eq!(before["cluster_id"], after["cluster_id"]);
     assert_eq!(before["members"][0]["id"], after["members"][0]["id"]);
     assert!(Path::new(node.data_dir()).join("VERSION").exists());
+}
+
+#[test]
+fn dev_runs_three_nodes_that_agree_and_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(dir.path(), 3);
+    let client = |node: usize| dev.field(node, "client");
+    for (number, node) in dev.nodes.iter().enumerate() {
+        assert_eq!(node["name"], format!("n{}", number + 1));
+        for field in ["node_id", "client", "peer", "ops", "webhook", "data_dir"] {
+            assert!(node[field].is_string(), "{field} of {node}");
+        }
+        let command = node["serve_command"].as_array().unwrap();
+        assert!(command[0].as_str().unwrap().starts_with('/') && command.len() > 2, "{node}");
+    }
+    dev.cli(0, &["cluster", "wait", "--for", "settled", "--timeout", "60s"]).expect(0);
+
+    let put = put_index(client(0), "a/b", "v1").unwrap();
+    assert_eq!(put.status, 201, "{}", put.body);
+    let got = ask(client(2), "GET", "/v2/a/b/manifests/v1", None).unwrap();
+    assert_eq!((got.status, got.header("trow-log-id")), (200, put.header("trow-log-id")));
+    assert_eq!(got.header("trow-node").as_deref(), Some("n3"));
+
+    let statuses: Vec<_> =
+        (0..3).map(|node| trow_json(&dev.with_server(node, &["cluster", "status", "--output", "json"]), 0)).collect();
+    for status in &statuses {
+        assert_eq!(status["cluster_id"], statuses[0]["cluster_id"]);
+        assert_eq!(status["members"].as_array().unwrap().len(), 3);
+        assert!(status["members"].as_array().unwrap().iter().all(|member| member["role"] == "voter"));
+    }
+
+    // Without a quorum a node remembers, and says that it does.
+    dev.kill(1);
+    dev.kill(2);
+    let stale = trow_json(&dev.with_server(0, &["cluster", "status", "--output", "json"]), 3);
+    assert_eq!((&stale["quorum"], &stale["stale"]), (&false.into(), &true.into()));
+    let states: Vec<_> = stale["members"].as_array().unwrap().iter().map(|member| member["state"].clone()).collect();
+    assert_eq!(states, ["up", "down", "down"]);
+    assert_eq!(ask(dev.field(0, "ops"), "GET", "/readyz", None).unwrap().status, 200);
+    let tag = ask(client(0), "GET", "/v2/a/b/manifests/v1", None).unwrap();
+    assert!(tag.status == 200 && tag.header("warning").unwrap().starts_with("299 - \"stale: no quorum since "));
+    dev.cli(0, &["cluster", "wait", "--for", "healthy", "--timeout", "1s"]).expect(1);
+    dev.cli(0, &["cluster", "drain", "n3"]).expect(3);
+
+    let ids: Vec<_> = dev.nodes.iter().map(|node| node["node_id"].clone()).collect();
+    dev.terminate();
+    let dev = Dev::start(dir.path(), 3);
+    assert_eq!(ids, dev.nodes.iter().map(|node| node["node_id"].clone()).collect::<Vec<_>>());
+    let got = ask(dev.field(1, "client"), "GET", "/v2/a/b/manifests/v1", None).unwrap();
+    assert_eq!((got.status, got.header("warning")), (200, None));
+    dev.terminate();
+}
+
+#[test]
+fn removed_node_joins_again_under_a_new_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(dir.path(), 3);
+    dev.kill(2);
+    dev.cli(0, &["cluster", "remove", "n3"]).expect(0);
+    let status = trow_json(&dev.with_server(1, &["cluster", "status", "--output", "json"]), 0);
+    assert_eq!(status["members"].as_array().unwrap().len(), 2);
+    let _restarted = dev.restart(2);
+    let id = until("the node to join again", || {
+        let status = trow_json(&dev.with_server(0, &["cluster", "status", "--output", "json"]), 0);
+        let members = status["members"].as_array().unwrap();
+        members.iter().find(|member| member["name"] == "n3").map(|member| member["id"].clone())
+    });
+    assert_ne!(id, dev.nodes[2]["node_id"]);
+    dev.cli(0, &["cluster", "wait", "--for", "settled", "--timeout", "60s"]).expect(0);
 }

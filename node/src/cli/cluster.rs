@@ -163,7 +163,7 @@ async fn wait(client: &Client, condition: Condition, timeout: Duration) -> Resul
             Ok(Err(Unanswered::Refused(why))) => return Err(Failure::Failed(why)),
             Ok(Err(Unanswered::NoQuorum(why))) => Failure::Failed(format!("time is up: {why}")),
             Ok(Err(no_server)) => Failure::Unanswered(no_server.to_string()),
-            Err(_) => Failure::Unanswered("time is up: no server answers".to_owned()),
+            Err(_) => Failure::Failed("time is up: the server has not answered yet".to_owned()),
         };
         if Instant::now() + POLL >= end {
             return Err(why);

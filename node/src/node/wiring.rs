@@ -13,7 +13,7 @@ use crate::admin::report::Answer;
 use crate::copies::audit::Auditor;
 use crate::copies::{Agreed, Others};
 use crate::peer::{Audit, Disk, PeerStatus, Peers, StatusFn};
-use crate::peer_blobs::{Call, PeerBlobs};
+use crate::peer_blobs::PeerBlobs;
 use crate::store::Store;
 
 /// On whose behalf a node acts by itself.
@@ -50,16 +50,6 @@ pub(super) fn others(peers: &PeerBlobs) -> Others {
             Box::pin(async move { peers.confirm(node, &digests).await.map_err(|error| error.to_string()) })
         }),
     }
-}
-
-/// The transport of blobs.
-pub(super) fn peer_blobs(peers: &Peers) -> PeerBlobs {
-    let transport = peers.clone();
-    let call: Call = Arc::new(move |node, request| {
-        let http = transport.http(node);
-        Box::pin(async move { http.call(request).await.map_err(|error| error.to_string()) })
-    });
-    PeerBlobs::new(call, peers.silence_fn())
 }
 
 /// What this node says of itself.
