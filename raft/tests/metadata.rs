@@ -82,3 +82,25 @@ async fn without_a_quorum_writes_and_reads_say_so() {
     alone.stop().await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_thousand_proposals_at_once_each_apply_once_and_share_fsyncs() {
+    let cluster = Cluster::new(3).await;
+    let leader = cluster.leader().await;
+    let other = cluster.nodes.iter().find(|node| node.id != leader).expect("a follower");
+    let before = cluster.node(leader).metadata.metrics().log_fsyncs;
+    let proposals = (0..3000).map(|_| {
+        let metadata = other.metadata.clone();
+        tokio::spawn(async move { metadata.propose("test", tick(1)).await })
+    });
+    for applied in futures::future::join_all(proposals).await {
+        assert_eq!(applied.expect("no panic").expect("applied").outcome, Outcome::Done);
+    }
+    let view = other.metadata.read(LONG).await.expect("a quorum");
+    assert_eq!(view.time().expect("readable"), 3000);
+    drop(view);
+    let fsyncs = cluster.node(leader).metadata.metrics().log_fsyncs - before;
+    assert!(fsyncs < 1500, "{fsyncs} fsyncs for 3000 entries");
+    println!("{fsyncs} fsyncs for 3000 entries");
+    cluster.stop().await;
+}
