@@ -198,6 +198,7 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be read.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the scrubber, which is not built yet"))]
     pub async fn verify(&self, digest: &Digest) -> Result<Option<bool>, StoreError> {
         let (inner, digest) = (Arc::clone(&self.inner), *digest);
         blocking(move || inner.verify(&digest)).await

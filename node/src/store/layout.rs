@@ -53,9 +53,8 @@ impl Layout {
     /// The directories that a store of any size uses, so that a push need not make them.
     pub(super) fn common_dirs(&self) -> impl Iterator<Item = PathBuf> {
         let algorithm = Algorithm::Sha256;
-        (0..=u8::MAX).flat_map(move |bucket| {
-            [self.blob_dir(algorithm, bucket), self.sidecar_dir(algorithm, bucket)]
-        })
+        (0..=u8::MAX)
+            .flat_map(move |bucket| [self.blob_dir(algorithm, bucket), self.sidecar_dir(algorithm, bucket)])
     }
 
     pub(super) fn sidecar(&self, digest: &Digest) -> PathBuf {

@@ -25,21 +25,7 @@ const AHEAD: usize = 2;
 ///
 /// A damaged chunk is an error item instead of its bytes, and the last item.
 pub struct BlobBody {
-    size: u64,
-    len: u64,
     chunks: BoxStream<'static, Result<Bytes, ReadError>>,
-}
-
-impl BlobBody {
-    /// The size of the whole blob, whatever the range.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// How many bytes the stream yields.
-    pub fn len(&self) -> u64 {
-        self.len
-    }
 }
 
 impl Stream for BlobBody {
@@ -83,7 +69,7 @@ pub(super) async fn open(
             std::future::ready(next)
         })
         .boxed();
-    Ok(BlobBody { size, len, chunks })
+    Ok(BlobBody { chunks })
 }
 
 struct Source {
