@@ -153,17 +153,12 @@ impl Unborn<'_> {
         match decision {
             Decision::Removed { by } => Err(BirthError::Removed { by }),
             Decision::Member { cluster, by } => self.taken_in(cluster, by, &answers),
-            Decision::Join { cluster, through } => match self.peers.join_through(through).await {
-                Ok(joined) if joined == cluster => {
-                    tracing::info!(%cluster, %through, "joined the cluster");
-                    self.taken_in(cluster, through, &answers)
-                }
-                Ok(_) => Ok(Next::Later),
-                Err(why) => {
-                    self.complaint.say(&format!("{through} does not take this node in: {why}"), &failures);
-                    Ok(Next::Later)
-                }
-            },
+            Decision::Join { cluster, through } => {
+                // The leader speaks as soon as it has taken this node in, before the answer does.
+                let members = answers.iter().filter(|answer| answer.cluster == Some(cluster));
+                members.for_each(|answer| self.peers.expect_members(&answer.members));
+                self.join(cluster, through, &answers, &failures).await
+            }
             Decision::Bind(set) => {
                 self.bound.set = cards(&set, self.peers.me(), &answers);
                 self.bound.save(&self.birth.data_dir)?;
@@ -191,6 +186,26 @@ impl Unborn<'_> {
                 self.proposal = proposal;
                 self.complaint.say(&why.to_string(), &failures);
                 Ok(if changed { Next::AtOnce } else { Next::Later })
+            }
+        }
+    }
+
+    async fn join(
+        &mut self,
+        cluster: ClusterId,
+        through: NodeId,
+        answers: &[Answer],
+        failures: &[String],
+    ) -> Result<Next, BirthError> {
+        match self.peers.join_through(through).await {
+            Ok(joined) if joined == cluster => {
+                tracing::info!(%cluster, %through, "joined the cluster");
+                self.taken_in(cluster, through, answers)
+            }
+            Ok(_) => Ok(Next::Later),
+            Err(why) => {
+                self.complaint.say(&format!("{through} does not take this node in: {why}"), failures);
+                Ok(Next::Later)
             }
         }
     }
