@@ -1,5 +1,6 @@
 //! A full disk is answered 507; reads and consensus go on, and pushes too when there is room again.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -95,9 +96,19 @@ async fn run() -> Result<()> {
 fn fill(file: &std::path::Path, leave: u64) -> Result<()> {
     let stat = rustix::fs::statvfs(file.parent().context("a parent")?)?;
     let len = (stat.f_bavail * stat.f_frsize).saturating_sub(leave);
-    let open = std::fs::File::create(file)?;
-    rustix::fs::fallocate(&open, rustix::fs::FallocateFlags::empty(), 0, len)?;
-    Ok(())
+    let mut open = std::fs::File::create(file)?;
+    if leave > 0 {
+        rustix::fs::fallocate(&open, rustix::fs::FallocateFlags::empty(), 0, len)?;
+        return Ok(());
+    }
+    // What is left to the last block is known only when a write fails.
+    loop {
+        match open.write_all(&[0; 65536]).and_then(|()| open.sync_data()) {
+            Ok(()) => (),
+            Err(full) if full.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+            Err(other) => return Err(other.into()),
+        }
+    }
 }
 
 /// Pushes blobs through each node in turn until one is refused; the refusal.
