@@ -1,7 +1,7 @@
 //! Clients at work: pushing images and moving tags, reading both back, through every node.
 //!
-//! Each client has its own tag, so its tag has one writer and many readers; what was acknowledged is
-//! kept for the [`audit`](crate::audit) at the end.
+//! A few tags are shared by all clients, so that each has many writers and readers at once; what was
+//! acknowledged is kept for the [`audit`](crate::audit) at the end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,6 +16,9 @@ use crate::client::{Answer, Client, Unknown};
 use crate::content::Content;
 use crate::history::{Event, History, Kind, Op};
 use crate::image::{Image, MANIFEST};
+
+/// How many tags all clients move.
+const TAGS: usize = 4;
 
 /// What was acknowledged.
 #[derive(Clone, Debug)]
@@ -61,12 +64,13 @@ pub struct Load {
 impl Load {
     /// `count` clients, spread over `nodes`, which may be dead at times.
     pub fn start(count: usize, nodes: &[Client]) -> Self {
-        let shared = Arc::new(Shared::default());
+        // Names of its own, so that what an earlier load left under a tag is not taken for wrong.
+        let (shared, name) = (Arc::new(Shared::default()), format!("load-{:08x}", rand::random::<u32>()));
         let mut clients = JoinSet::new();
         let nodes: Vec<Client> =
             nodes.iter().map(|node| node.clone().within(Duration::from_secs(20))).collect();
         for index in 0..count {
-            clients.spawn(work(index, nodes.clone(), Arc::clone(&shared)));
+            clients.spawn(work(index, name.clone(), nodes.clone(), Arc::clone(&shared)));
         }
         Load { shared, clients }
     }
@@ -79,21 +83,21 @@ impl Load {
     }
 }
 
-/// One client: mostly pushes through its home node, reads through any.
-async fn work(index: usize, nodes: Vec<Client>, shared: Arc<Shared>) {
-    let (repo, tag) = (format!("load/r{}", index % 4), format!("t{index}"));
+/// One client: pushes and reads, through each node in turn.
+async fn work(index: usize, name: String, nodes: Vec<Client>, shared: Arc<Shared>) {
     let mut turn = index;
     let mut proc = shared.history.proc();
     while !shared.stopped() {
         turn += 1;
-        let step = Step { node: &nodes[turn % nodes.len()], shared: &shared, repo: &repo, proc };
-        let (dice, len) = {
+        let (dice, len, tag) = {
             let mut rng = rand::rng();
-            (rng.random_range(0..100), rng.random_range(1..200_000))
+            (rng.random_range(0..100), rng.random_range(1..200_000), rng.random_range(0..TAGS))
         };
+        let (repo, tag) = (format!("{name}/r{}", tag % 2), format!("t{tag}"));
+        let step = Step { node: &nodes[turn % nodes.len()], shared: &shared, repo: &repo, proc };
         let known = match dice {
             0..40 => step.push_image(&tag, len).await,
-            40..60 => step.read_tag(&format!("load/r{}", index % 4), &tag).await,
+            40..60 => step.read_tag(&tag).await,
             60..80 => step.read_manifest().await,
             _ => step.read_blob().await,
         };
@@ -177,10 +181,10 @@ impl Step<'_> {
         known && ok
     }
 
-    async fn read_tag(&self, repo: &str, tag: &str) -> bool {
-        let begun = Event { tag: Some(tag.to_owned()), ..self.event(Kind::Invoke, Op::GetTag, repo) };
+    async fn read_tag(&self, tag: &str) -> bool {
+        let begun = Event { tag: Some(tag.to_owned()), ..self.event(Kind::Invoke, Op::GetTag, self.repo) };
         self.shared.history.record(begun.clone());
-        let answer = self.node.manifest(repo, tag).await;
+        let answer = self.node.manifest(self.repo, tag).await;
         self.read(begun, answer.map(|answer| (Digest::sha256(&answer.body), answer)))
     }
 
