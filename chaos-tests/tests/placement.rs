@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use chaos_tests::audit;
@@ -26,6 +26,7 @@ async fn blobs_lie_on_three_of_five_nodes_and_a_sixth_takes_its_share() {
 }
 
 async fn run() -> Result<()> {
+    let began = Instant::now();
     let mut cluster = Cluster::start(Plan::of(5)).await?;
     let nodes = cluster.clients();
     let blobs = one_in_each_partition();
@@ -40,7 +41,9 @@ async fn run() -> Result<()> {
             }
         })
         .await?;
+    eprintln!("{} blobs pushed after {:.1?}", blobs.len(), began.elapsed());
     cluster.settled(Duration::from_secs(120)).await?;
+    eprintln!("settled after {:.1?}", began.elapsed());
     let before = placed(&cluster, &blobs)?;
     balanced(&before)?;
 
@@ -50,10 +53,12 @@ async fn run() -> Result<()> {
     reads.buffer_unordered(8).try_collect::<()>().await?;
     ensure!(placed(&cluster, &blobs)? == before, "pulling left copies behind");
 
+    eprintln!("a sample read through every node after {:.1?}", began.elapsed());
     let pulls = Pulls::start(&nodes, Arc::clone(&digests));
     cluster.add()?.start()?;
     cluster.healthy(Duration::from_secs(60)).await.context("the sixth node joins")?;
     cluster.settled(Duration::from_secs(150)).await.context("with the sixth node")?;
+    eprintln!("settled with the sixth node after {:.1?}", began.elapsed());
     let pulled = pulls.stop().await?;
     let after = placed(&cluster, &blobs)?;
     balanced(&after)?;
