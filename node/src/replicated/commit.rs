@@ -4,7 +4,7 @@
 //! also a blob that the state knows already, since the copies just made may be all that is left
 //! of it. Never does: give up on evidence that went stale, as long as members can be reached.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
 use futures::future::join_all;
@@ -18,12 +18,14 @@ use super::{Replicated, candidates, evidence};
 use crate::peer_blobs::PeerError;
 use crate::peer_blobs::wire::{Fault, Finished};
 
-/// How often evidence is gathered again before the client is told to come back.
+/// How often evidence is gathered before the client is told to come back.
 const ATTEMPTS: u32 = 8;
 /// The wait before the first of these; each is twice as long, up to [`LONGEST`]. A holder that just
 /// started vouches in vain until its fence is agreed on, which takes some commits of the log.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
+/// After this long no further attempt is begun.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 impl Replicated {
     /// Makes the blob exist in `repo` on the word of `finished` and of as many more as it takes.
@@ -37,12 +39,21 @@ impl Replicated {
         let size = finished.size;
         let mut evidence = finished.evidence;
         let mut needed = 0;
+        let begun = Instant::now();
+        let mut missing = None;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
+                if begun.elapsed() > PATIENCE {
+                    break;
+                }
                 tokio::time::sleep((PAUSE * (1 << (attempt - 1))).min(LONGEST)).await;
                 evidence = self.ask_all(digest).await?;
             }
-            self.gather(digest, &mut evidence, needed).await?;
+            if let Err(error) = self.gather(digest, &mut evidence, needed).await {
+                debug!(%digest, %error, "too little evidence for now");
+                missing = Some(error);
+                continue;
+            }
             let command =
                 Command::CommitBlob { repo: repo.clone(), digest: *digest, size, evidence: evidence.clone() };
             let applied = match (self.inner.agreed.propose)(actor, command).await {
@@ -62,7 +73,8 @@ impl Replicated {
                 }
             }
         }
-        Err(UploadError::Unavailable(format!("the holders' word went stale {ATTEMPTS} times")))
+        let stale = || UploadError::Unavailable("the holders' word went stale again and again".into());
+        Err(missing.unwrap_or_else(stale))
     }
 
     /// The commit of an upload that is gone, if the blob is in `repo`: the client repeats a
