@@ -2,6 +2,7 @@
 //! be taken down in mid-body. See `harness`.
 
 mod harness;
+mod net;
 mod reads;
 mod uploads;
 mod wire;

@@ -183,7 +183,7 @@ impl Uploads {
         for feed in feeds {
             let node = feed.node;
             match feed.finish().await {
-                Ok(length) => drop(state.acked.insert(node, length)),
+                Ok(length) => state.acked.extend([(node, length)]),
                 Err(fault @ Fault::Stale { .. }) => stale = Err(fault),
                 Err(fault) => debug!(mirror = %node, %fault, "a mirror did not take a body"),
             }
