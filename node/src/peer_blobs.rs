@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use futures::future::BoxFuture;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +25,7 @@ use trow_api::request_id;
 use trow_raft::metadata::Silence;
 use trow_raft::{Digest, Evidence, NodeId};
 
+use crate::peer::Peers;
 pub use server::router;
 pub use uploads::Upload;
 use wire::{Confirm, Confirmed, Fault, Finished, HoldFrom};
@@ -86,7 +87,18 @@ pub struct HeldBy {
 }
 
 impl PeerBlobs {
-    /// Over this transport.
+    /// Over the blob connections of `peers`.
+    pub fn over(peers: &Peers) -> PeerBlobs {
+        let silence = peers.silence_fn();
+        let peers = peers.clone();
+        let call = move |node, request| {
+            let http = peers.http(node);
+            async move { http.call(request).await.map_err(|error| error.to_string()) }.boxed()
+        };
+        PeerBlobs::new(Arc::new(call), silence)
+    }
+
+    /// Over any transport.
     pub fn new(call: Call, silence: Silence) -> PeerBlobs {
         PeerBlobs { call, silence }
     }
