@@ -59,7 +59,7 @@ pub enum Output {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Run one node; alone and without configuration, a complete registry in ./data
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Run several nodes on loopback, each a process of its own, until Ctrl-C
     Dev(crate::dev::Dev),
     /// Make a cluster directory; see, await and change the members of a cluster

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use run::{Dev, Node, ask, put_index, trow, trow_json, until};
+use run::{Dev, Node, ask, push_blob, put_index, trow, trow_json, until};
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/trow.toml");
 
@@ -100,6 +100,18 @@ fn one_node_is_a_complete_registry_that_stops_cleanly() {
     node.cli(&["blob", "locate", &digest]).expect(1);
     trow(&["cluster", "status", "--server", &format!("http://{}", node.client()), "--token-file", "/dev/null"]).expect(1);
     node.cli(&["cluster", "drain", "nobody"]).expect(1);
+
+    let digest = push_blob(node.client(), "a/b", "content");
+    let found = trow_json(&node.with_server(&["blob", "locate", &digest, "--output", "json"]), 0);
+    assert_eq!((&found["digest"], &found["size"], &found["durable"]), (&digest.as_str().into(), &7.into(), &true.into()));
+    assert_eq!(found["repos"], serde_json::json!(["a/b"]));
+    assert_eq!(found["owners"], serde_json::json!([status["members"][0]["name"]]));
+    assert_eq!(found["holders"][0]["node"], found["owners"][0]);
+    assert_eq!((&found["sources"], &found["away"]), (&serde_json::json!([]), &serde_json::json!([])));
+    assert!(node.cli(&["blob", "locate", &digest]).expect(0).out.contains("a/b"));
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    let file = Path::new(node.data_dir()).join("blobs/sha256").join(&hex[..2]).join(hex);
+    assert_eq!(std::fs::read(file).unwrap(), b"content");
 
     node.terminate(Duration::from_secs(30));
 }
@@ -218,4 +230,29 @@ fn removed_node_joins_again_under_a_new_id() {
     });
     assert_ne!(id, dev.nodes[2]["node_id"]);
     dev.cli(0, &["cluster", "wait", "--for", "settled", "--timeout", "60s"]).expect(0);
+}
+
+#[test]
+fn three_nodes_shrink_to_one_with_their_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(dir.path(), 3);
+    let digests: Vec<String> =
+        (0..20).map(|n| push_blob(dev.field(n % 3, "client"), "a/b", &format!("blob {n}"))).collect();
+    // Leaders leave too: what leads now is the first to go.
+    let status = trow_json(&dev.with_server(0, &["cluster", "status", "--output", "json"]), 0);
+    let first = status["leader"].as_str().unwrap().to_owned();
+    let names = ["n1", "n2", "n3"];
+    let mut stay = (0..3).filter(|node| names[*node] != first);
+    let (last, second) = (stay.next().unwrap(), stay.next().unwrap());
+    for leaver in [first.as_str(), names[second]] {
+        dev.cli(last, &["cluster", "drain", leaver, "--timeout", "60s"]).expect(0);
+    }
+    dev.cli(last, &["cluster", "wait", "--for", "settled", "--timeout", "60s"]).expect(0);
+    let status = trow_json(&dev.with_server(last, &["cluster", "status", "--output", "json"]), 0);
+    assert_eq!(status["members"].as_array().unwrap().len(), 1);
+    assert_eq!(status["blobs"]["durable"], 20);
+    for (n, digest) in digests.iter().enumerate() {
+        let got = ask(dev.field(last, "client"), "GET", &format!("/v2/a/b/blobs/{digest}"), None).unwrap();
+        assert_eq!((got.status, got.body), (200, format!("blob {n}")));
+    }
 }
