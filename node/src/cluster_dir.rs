@@ -25,7 +25,6 @@ const SECRET_MIN: usize = 16;
 
 /// What a cluster directory holds, read once.
 pub struct ClusterDir {
-    path: PathBuf,
     ca_cert: CertificateDer<'static>,
     ca_key: KeyPair,
     join_secret: Vec<u8>,
@@ -168,7 +167,7 @@ pub fn open(path: &Path) -> Result<ClusterDir, ClusterDirError> {
         Ok(text)
     };
     let (join_secret, admin_token) = (secret(JOIN_SECRET)?.into_bytes(), secret(ADMIN_TOKEN)?);
-    Ok(ClusterDir { path: path.to_owned(), ca_cert, ca_key, join_secret, admin_token })
+    Ok(ClusterDir { ca_cert, ca_key, join_secret, admin_token })
 }
 
 /// Opens the cluster directory at `path`, making it first when there is nothing there: for a
@@ -184,11 +183,6 @@ pub fn open_or_create(path: &Path) -> Result<ClusterDir, ClusterDirError> {
 }
 
 impl ClusterDir {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The token that administration takes as a bearer.
     pub fn admin_token(&self) -> &str {
         &self.admin_token

@@ -36,11 +36,9 @@ use tonic::transport::Channel;
 use trow_raft::metadata::{Connect, ConnectError, Silence};
 use trow_raft::{ClusterId, Member, Metadata, NodeId};
 
-pub use dial::DialError;
-pub use hello::{Answer, Card, Facts, Hooks};
+pub use hello::{Answer, Card, Hooks};
 pub use http::PeerHttp;
 pub use status::{Audit, Disk, PeerStatus, StatusFn};
-pub use table::Seen;
 pub use tls::TlsError;
 pub use traffic::{Direction, Kind, Traffic};
 
@@ -177,16 +175,6 @@ impl Peers {
     pub fn silence_fn(&self) -> Silence {
         let peers = self.clone();
         Arc::new(move |node| peers.silence(node))
-    }
-
-    /// What is known of `node`: name, addresses, when it was last heard, its last status.
-    pub fn seen(&self, node: NodeId) -> Option<Seen> {
-        self.0.table.seen(node)
-    }
-
-    /// What is known of every member but this node.
-    pub fn all(&self) -> Vec<Seen> {
-        self.0.table.members()
     }
 
     /// Asks every other member for its status now, audit included, all at once; `None` for those

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
-use trow_raft::{ClusterId, NodeId};
+use trow_raft::NodeId;
 
 use super::counted::Counted;
 use super::greeting::{EXPORTER, Greeted, GreetingError, Session};
@@ -83,8 +83,6 @@ pub(super) type PeerStream = Counted<TlsStream<TcpStream>>;
 pub(super) struct Dialled {
     pub(super) node: NodeId,
     pub(super) stream: PeerStream,
-    /// The cluster that the node says it belongs to.
-    pub(super) cluster: Option<ClusterId>,
 }
 
 /// Connects to `node` at the first of its addresses where it is found.
@@ -133,9 +131,9 @@ async fn open(inner: &Inner, address: &str, node: Option<NodeId>, kind: Kind) ->
     };
     let session = Session { secret: &inner.secret, dialler: inner.me.id, listener: found, exported };
     let ours = Greeted { kind, cluster: **inner.cluster.load() };
-    let cluster = session.dial(&mut stream, ours).await;
-    let cluster = cluster.map_err(|source| DialError::Greeting { address: at(), source })?;
-    Ok(Dialled { node: found, stream: Counted::new(stream, kind, inner.traffic.clone()), cluster })
+    let greeted = session.dial(&mut stream, ours).await;
+    greeted.map_err(|source| DialError::Greeting { address: at(), source })?;
+    Ok(Dialled { node: found, stream: Counted::new(stream, kind, inner.traffic.clone()) })
 }
 
 /// The addresses that `join` stands for: each name resolved to all that it resolves to.

@@ -89,7 +89,7 @@ async fn ask(peers: &Peers, node: NodeId, audit: bool, limit: Duration) -> Optio
     let channel = peers.channel(node, Kind::Control).ok()?;
     match timeout(limit, control::status(peers, channel, audit)).await {
         Ok(Ok(Some(status))) => {
-            peers.0.table.set_status(node, status.clone());
+            peers.0.table.touch(node);
             Some(status)
         }
         Ok(Ok(None)) => {

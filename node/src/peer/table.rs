@@ -9,26 +9,16 @@ use std::time::{Duration, Instant};
 
 use trow_raft::{Member, NodeId};
 
-use super::status::PeerStatus;
-
 /// Nodes that are not members are remembered up to this many; members always.
 const STRANGERS_MAX: usize = 256;
 
-/// What is known of one peer.
-#[derive(Clone, Debug)]
+/// A member, and when it was last heard.
+#[derive(Clone, Copy, Debug)]
 pub struct Seen {
     /// Who.
     pub id: NodeId,
-    /// Its name.
-    pub name: String,
-    /// Where clients reach it, `host:port`.
-    pub client: String,
-    /// Where peers reach it, `host:port`.
-    pub peer: String,
     /// How long it has been silent; `None` when it was never heard in this process.
     pub silence: Option<Duration>,
-    /// What it last said of itself.
-    pub status: Option<PeerStatus>,
 }
 
 #[derive(Default)]
@@ -36,13 +26,11 @@ struct Entry {
     member: bool,
     removed: bool,
     name: String,
-    client: String,
     /// As the state has it.
     recorded: String,
     /// As it said itself, or where it was found; newer than `recorded`.
     heard: Option<String>,
     last_seen: Option<Instant>,
-    status: Option<PeerStatus>,
 }
 
 pub(super) struct Table {
@@ -64,7 +52,12 @@ impl Table {
     /// The members are these; `removed` tells of those that are no longer. A voter is one even
     /// when the state has no row of it: a cluster votes before its first members are written down.
     /// One that was expected stays one until it is removed.
-    pub(super) fn set_members(&self, members: &[Member], voters: &BTreeSet<NodeId>, removed: impl Fn(NodeId) -> bool) {
+    pub(super) fn set_members(
+        &self,
+        members: &[Member],
+        voters: &BTreeSet<NodeId>,
+        removed: impl Fn(NodeId) -> bool,
+    ) {
         let mut entries = self.lock();
         for (id, entry) in entries.iter_mut() {
             entry.removed = entry.removed || removed(*id);
@@ -74,7 +67,6 @@ impl Table {
             let entry = entries.entry(member.id).or_default();
             (entry.member, entry.removed) = (true, false);
             entry.name.clone_from(&member.name);
-            entry.client.clone_from(&member.client);
             entry.recorded.clone_from(&member.peer);
         }
         for id in voters.iter().filter(|id| **id != self.me) {
@@ -91,7 +83,6 @@ impl Table {
             if entry.recorded.is_empty() {
                 entry.member = true;
                 entry.name.clone_from(&member.name);
-                entry.client.clone_from(&member.client);
                 entry.recorded.clone_from(&member.peer);
             }
         }
@@ -105,9 +96,6 @@ impl Table {
         }
         let entry = entries.entry(node.id).or_default();
         entry.name.clone_from(&node.name);
-        if !node.client.is_empty() {
-            entry.client.clone_from(&node.client);
-        }
         if !peer.is_empty() {
             entry.heard = Some(peer.to_owned());
         }
@@ -118,17 +106,6 @@ impl Table {
         if let Some(entry) = self.lock().get_mut(&id) {
             entry.last_seen = Some(Instant::now());
         }
-    }
-
-    pub(super) fn set_status(&self, id: NodeId, status: PeerStatus) {
-        if let Some(entry) = self.lock().get_mut(&id) {
-            entry.last_seen = Some(Instant::now());
-            entry.status = Some(status);
-        }
-    }
-
-    pub(super) fn set_removed(&self, id: NodeId) {
-        self.lock().entry(id).or_default().removed = true;
     }
 
     pub(super) fn is_removed(&self, id: NodeId) -> bool {
@@ -162,24 +139,10 @@ impl Table {
         self.lock().get(&id)?.last_seen.map(|at| at.elapsed())
     }
 
-    pub(super) fn seen(&self, id: NodeId) -> Option<Seen> {
-        self.lock().get(&id).map(|entry| entry.seen(id))
-    }
-
     pub(super) fn members(&self) -> Vec<Seen> {
-        self.lock().iter().filter(|(_, entry)| entry.member).map(|(id, entry)| entry.seen(*id)).collect()
-    }
-}
-
-impl Entry {
-    fn seen(&self, id: NodeId) -> Seen {
-        Seen {
-            id,
-            name: self.name.clone(),
-            client: self.client.clone(),
-            peer: self.heard.clone().unwrap_or_else(|| self.recorded.clone()),
-            silence: self.last_seen.map(|at| at.elapsed()),
-            status: self.status.clone(),
-        }
+        let entries = self.lock();
+        let members = entries.iter().filter(|(_, entry)| entry.member);
+        let seen = |entry: &Entry| entry.last_seen.map(|at| at.elapsed());
+        members.map(|(id, entry)| Seen { id: *id, silence: seen(entry) }).collect()
     }
 }

@@ -13,6 +13,7 @@ use trow_raft::{Generation, MemberState, PeerId};
 
 use super::dial::{DialError, address_as};
 use super::greeting::GreetingError;
+use super::hello::Facts;
 use super::listener::{PeerRoutes, serve};
 use super::*;
 use crate::cluster_dir;
@@ -100,7 +101,7 @@ impl World {
 
 impl Node {
     fn knows(&self, other: &Node) {
-        self.peers.0.table.set_members(&[other.member.clone()], &BTreeSet::new(), |_| false);
+        self.peers.0.table.set_members(std::slice::from_ref(&other.member), &BTreeSet::new(), |_| false);
     }
 
     /// Dials `other` at its address, as that very node.
@@ -172,7 +173,7 @@ async fn a_stale_join_secret_gets_nothing() {
     let stale = world.temp.path().join("stale");
     std::fs::create_dir(&stale).unwrap();
     for file in ["ca.crt", "ca.key", "join.secret", "admin.token"] {
-        std::fs::copy(world.cluster.path().join(file), stale.join(file)).unwrap();
+        std::fs::copy(world.temp.path().join("cluster").join(file), stale.join(file)).unwrap();
     }
     std::fs::write(stale.join("join.secret"), "0123456789abcdef0123456789abcdef").unwrap();
     let stale = Arc::new(cluster_dir::open(&stale).unwrap());
