@@ -59,7 +59,7 @@ impl Node {
         let peers = Peers::new(settings).unwrap();
         let mut raft = Settings::alone(peers.id(), dir.join("raft"));
         (raft.connect, raft.silence) = (peers.connect(), peers.silence_fn());
-        let metadata = Metadata::open(raft).await.unwrap();
+        let metadata = open(raft).await;
         let of = metadata.clone();
         peers.attach(
             &metadata,
@@ -86,6 +86,18 @@ impl Node {
         self.serving.await.unwrap();
         self.metadata.shutdown().await;
         self.dir
+    }
+}
+
+/// Opens, waiting for tasks of a node stopped just before to let go of the files.
+async fn open(settings: Settings) -> Metadata {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        match Metadata::open(settings.clone()).await {
+            Ok(metadata) => return metadata,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
