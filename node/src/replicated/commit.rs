@@ -142,18 +142,22 @@ impl Replicated {
                 sources.push(node);
             }
         }
+        let mut full = false;
         while evidence.len() < needed {
             let next =
                 candidates::to_hold(&asked, &owners, &members, &silence, rand::random()).into_iter().next();
             let Some(next) = next else {
                 let have = evidence.len();
                 let why = format!("{have} of the {needed} members that must hold the blob can be reached");
-                return Err(UploadError::Unavailable(why));
+                return Err(if full { UploadError::NoSpace } else { UploadError::Unavailable(why) });
             };
             asked.push(next);
             match self.hold_at(next, digest, &sources).await {
                 Ok(finished) => evidence.extend(finished.evidence.into_iter().filter(|e| e.node == next)),
-                Err(error) => debug!(node = %next, %digest, %error, "a member does not hold a blob for us"),
+                Err(error) => {
+                    debug!(node = %next, %digest, %error, "a member does not hold a blob for us");
+                    full |= matches!(error, PeerError::Fault(Fault::NoSpace));
+                }
             }
         }
         Ok(())

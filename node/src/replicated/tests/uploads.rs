@@ -340,3 +340,15 @@ async fn a_last_request_that_is_dropped_may_come_again() {
         assert!(nodes.is_linked(&digest));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mirrors_without_room_are_told_as_such() {
+    let nodes = Nodes::with_limits(3, Limits { max_sessions: 2, ..LIMITS }).await;
+    // Two sessions at home on each of the others leave no room there, though there is here.
+    let mut open = vec![];
+    for node in [2, 3, 2, 3] {
+        open.extend(nodes.blobs(node).start(&repo(), None).await);
+    }
+    let refused = nodes.blobs(1).start(&repo(), None).await;
+    assert!(matches!(refused, Err(UploadError::TooMany)), "{refused:?}");
+}

@@ -33,10 +33,11 @@ impl Uploads {
         let length = staged.len();
         let mut level = Vec::new();
         let mut asked = vec![self.inner.me];
+        let mut full = None;
         let known = session.glance().mirrors;
         for mirror in &known {
             asked.push(*mirror);
-            if acked.get(mirror) == Some(&length) || self.bring(session, staged, *mirror).await? {
+            if acked.get(mirror) == Some(&length) || self.bring(session, staged, *mirror, &mut full).await? {
                 level.push(*mirror);
             }
         }
@@ -48,14 +49,15 @@ impl Uploads {
                 taken.sort_unstable();
                 let next = candidates::to_hold(&taken, &[], &members, &silence, lot).into_iter().next();
                 let Some(next) = next else {
-                    return Err(Fault::unavailable(format_args!(
-                        "only {} of {} members that must take an upload's bytes can be reached",
-                        level.len() + 1,
-                        wanted + 1,
-                    )));
+                    // A full disk is what the client should hear of, rather than try again soon.
+                    return Err(full.unwrap_or_else(|| {
+                        let (have, needed) = (level.len() + 1, wanted + 1);
+                        let which = "members that must take an upload's bytes can be reached";
+                        Fault::unavailable(format_args!("only {have} of {needed} {which}"))
+                    }));
                 };
                 asked.push(next);
-                if self.bring(session, staged, next).await? {
+                if self.bring(session, staged, next, &mut full).await? {
                     level.push(next);
                 }
             }
@@ -70,13 +72,23 @@ impl Uploads {
         Ok(())
     }
 
-    /// Makes `mirror` one and sends it what it lacks; `false` when it cannot be used.
-    async fn bring(&self, session: &Session, staged: &mut Staged, mirror: NodeId) -> Result<bool, Fault> {
+    /// Makes `mirror` one and sends it what it lacks; `false` when it cannot be used. Notes in
+    /// `full` when that is because it has no room.
+    async fn bring(
+        &self,
+        session: &Session,
+        staged: &mut Staged,
+        mirror: NodeId,
+        full: &mut Option<Fault>,
+    ) -> Result<bool, Fault> {
         match self.try_bring(session, staged, mirror).await {
             Ok(()) => Ok(true),
             Err(fault @ Fault::Stale { .. }) => Err(fault),
             Err(fault) => {
                 info!(%mirror, %fault, upload = %session.id, "a member cannot be the mirror of an upload");
+                if matches!(fault, Fault::NoSpace | Fault::TooMany) {
+                    *full = Some(fault);
+                }
                 Ok(false)
             }
         }
