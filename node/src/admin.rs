@@ -134,7 +134,9 @@ impl From<ProposeError> for AdminError {
 impl From<Refusal> for AdminError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::UnknownMember | Refusal::NotFound | Refusal::Removed => AdminError::NotFound(refusal.to_string()),
+            Refusal::UnknownMember | Refusal::NotFound | Refusal::Removed => {
+                AdminError::NotFound(refusal.to_string())
+            }
             other => AdminError::Conflict(other.to_string()),
         }
     }

@@ -1,7 +1,7 @@
 //! How a node comes to belong to a cluster: by being born with it, or by joining it.
 //!
 //! Owns the rounds of hellos until this node is a member, and the answer that binds it. Always
-//! holds: what [`decide`] says, in the order that it needs: bound on disk before anyone is told,
+//! holds: what [`mod@decide`] says, in the order that it needs: bound on disk before anyone is told,
 //! told by all before consensus starts. Never does: give up; a node that cannot be born safely
 //! waits and says for what.
 

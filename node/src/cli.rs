@@ -130,7 +130,8 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 
 /// Writes `value` as one line of JSON.
 pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(value).map_err(|error| Failure::Failed(format!("write JSON: {error}")))?;
+    let text =
+        serde_json::to_string(value).map_err(|error| Failure::Failed(format!("write JSON: {error}")))?;
     print_line(&text)
 }
 
@@ -138,7 +139,9 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 pub fn print_line(line: &str) -> Result<(), Failure> {
     use std::io::Write as _;
     let mut out = std::io::stdout();
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Failure::Failed(format!("write: {error}")))
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::Failed(format!("write: {error}")))
 }
 
 #[cfg(test)]

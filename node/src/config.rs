@@ -40,7 +40,8 @@ impl Sources {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         };
-        let env = std::env::vars_os().filter_map(text).filter(|(name, _)| name.starts_with("TROW_")).collect();
+        let env =
+            std::env::vars_os().filter_map(text).filter(|(name, _)| name.starts_with("TROW_")).collect();
         Sources { flags, env, file }
     }
 }

@@ -109,8 +109,13 @@ impl DataDir {
         let mine = format!("{}\n", hex::encode(sha2::Sha256::digest(ca)));
         match fs::read_to_string(&file) {
             Ok(found) if found == mine => Ok(()),
-            Ok(_) => Err(DataDirError::OtherCluster { path: self.path.clone(), cluster_dir: cluster_dir.to_owned() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => write_durably(&self.path, "CLUSTER", &mine),
+            Ok(_) => Err(DataDirError::OtherCluster {
+                path: self.path.clone(),
+                cluster_dir: cluster_dir.to_owned(),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                write_durably(&self.path, "CLUSTER", &mine)
+            }
             Err(source) => Err(io_error("read", &file)(source)),
         }
     }
@@ -147,9 +152,14 @@ fn version(dir: &Path) -> Result<(), DataDirError> {
         Ok(text) => match text.trim().parse() {
             Ok(VERSION) => Ok(()),
             Ok(found) if found > VERSION => Err(DataDirError::Newer { path: dir.to_owned(), found }),
-            _ => Err(DataDirError::Strange { path, why: "is no version number: this is no data directory of Trow" }),
+            _ => Err(DataDirError::Strange {
+                path,
+                why: "is no version number: this is no data directory of Trow",
+            }),
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => write_durably(dir, "VERSION", &format!("{VERSION}\n")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            write_durably(dir, "VERSION", &format!("{VERSION}\n"))
+        }
         Err(source) => Err(io_error("read", &path)(source)),
     }
 }

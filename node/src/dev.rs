@@ -60,7 +60,8 @@ impl Dev {
 
     async fn supervise(&self, plan: &Plan) -> Result<(), Failure> {
         let catch = |kind| signal(kind).map_err(|error| Failure::Failed(format!("catch signals: {error}")));
-        let mut signals = Signals { int: catch(SignalKind::interrupt())?, term: catch(SignalKind::terminate())? };
+        let mut signals =
+            Signals { int: catch(SignalKind::interrupt())?, term: catch(SignalKind::terminate())? };
         let mut nodes = Vec::new();
         for node in &plan.nodes {
             match Process::start(node) {
@@ -173,7 +174,10 @@ async fn watch(nodes: &mut [Process], signals: &mut Signals) {
         for node in nodes.iter_mut() {
             if let Some(status) = node.ended_now() {
                 let PlannedNode { name, serve_command, .. } = node.planned();
-                eprintln!("trow: {name} has ended ({status}). Start it again with: {}", plan::quoted(serve_command));
+                eprintln!(
+                    "trow: {name} has ended ({status}). Start it again with: {}",
+                    plan::quoted(serve_command)
+                );
             }
         }
     }

@@ -49,7 +49,13 @@ fn main() -> ExitCode {
 
 /// Log lines go to standard error; the level of a dependency's chatter is its own.
 fn log(filter: &str, format: LogFormat) -> Result<(), String> {
-    let filter = if filter.contains(['=', ',']) { filter.to_owned() } else { format!("warn,openraft=error,rustls_platform_verifier=off,trow={filter},trow_api={filter},trow_raft={filter}") };
+    let filter = if filter.contains(['=', ',']) {
+        filter.to_owned()
+    } else {
+        format!(
+            "warn,openraft=error,rustls_platform_verifier=off,trow={filter},trow_api={filter},trow_raft={filter}"
+        )
+    };
     let filter = EnvFilter::try_new(&filter).map_err(|error| error.to_string())?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {

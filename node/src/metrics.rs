@@ -52,9 +52,20 @@ impl Collector for NodeMetrics {
         let partitions = view.partitions().unwrap_or_default();
         let ready = partitions.iter().filter(|partition| audit::is_settled(partition)).count();
         let states = [("ready", ready as u64), ("moving", (partitions.len() - ready) as u64)];
-        labelled(&mut out, "trow_partitions", "Partitions by whether all owners are complete", "state", &states)?;
+        labelled(
+            &mut out,
+            "trow_partitions",
+            "Partitions by whether all owners are complete",
+            "state",
+            &states,
+        )?;
         let missing = self.auditor.audit().map_or(0, |audit| audit.missing);
-        gauge(&mut out, "trow_under_replicated_blobs", "Durable blobs that this node should have and lacks", missing)?;
+        gauge(
+            &mut out,
+            "trow_under_replicated_blobs",
+            "Durable blobs that this node should have and lacks",
+            missing,
+        )?;
         let away = view.away_count().unwrap_or_default();
         gauge(&mut out, "trow_away_blobs", "Durable blobs that their owners do not have yet", away)?;
         gauge(&mut out, "trow_cache_bytes", "Bytes of blobs that are only cached", 0)?;

@@ -60,13 +60,16 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let planted = Planted::from_env()?;
     raise_file_limit();
     loop {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
         let ended = runtime.block_on(serve(&config, planted));
         runtime.shutdown_timeout(Duration::from_secs(1));
         match ended? {
             Ended::Stopped => return Ok(()),
             Ended::Removed => {
-                tracing::warn!("this node was removed from its cluster: it joins again under a new id, with its blobs");
+                tracing::warn!(
+                    "this node was removed from its cluster: it joins again under a new id, with its blobs"
+                );
                 let data = DataDir::open(&config.data_dir)?;
                 birth::forget(data.path(), &data.path().join("raft")).context("forget the old identity")?;
             }
@@ -83,7 +86,11 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     // What is on disk, and whether it is ours.
     let data = DataDir::open(&config.data_dir)?;
     let alone = config.cluster.join.is_empty();
-    let cluster_dir = if alone { cluster_dir::open_or_create(&config.cluster.dir) } else { cluster_dir::open(&config.cluster.dir) };
+    let cluster_dir = if alone {
+        cluster_dir::open_or_create(&config.cluster.dir)
+    } else {
+        cluster_dir::open(&config.cluster.dir)
+    };
     let cluster_dir = Arc::new(cluster_dir?);
     data.tie(cluster_dir.ca_cert(), &config.cluster.dir)?;
     let identity = Arc::new(Identity::open(data.path())?);
@@ -149,9 +156,11 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     let blobs = Replicated::new(id, store.clone(), (&metadata).into(), peer_blobs.clone(), &secret, limits);
 
     // The peer port: from here on the others reach this node.
-    let routes = PeerRoutes { raft: tonic::service::Routes::new(metadata.service()), blobs: blobs.peer_router() };
+    let routes =
+        PeerRoutes { raft: tonic::service::Routes::new(metadata.service()), blobs: blobs.peer_router() };
     let peers_closing = CancellationToken::new();
-    let peer_server = tokio::spawn(peer_listener::serve(peer_listener, peers.clone(), routes, peers_closing.clone()));
+    let peer_server =
+        tokio::spawn(peer_listener::serve(peer_listener, peers.clone(), routes, peers_closing.clone()));
 
     // Clients.
     let admin = Admin {
@@ -176,8 +185,13 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
             admin: admin::router(admin),
         })
     };
-    let client_server =
-        tokio::spawn(listener::serve(client_listener, router, client_tls, listener::Limits::default(), closing.clone()));
+    let client_server = tokio::spawn(listener::serve(
+        client_listener,
+        router,
+        client_tls,
+        listener::Limits::default(),
+        closing.clone(),
+    ));
     readiness.check_with(ready::check(&metadata));
 
     // Membership, and the upkeep that it brings.

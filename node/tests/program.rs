@@ -68,8 +68,18 @@ fn one_node_is_a_complete_registry_that_stops_cleanly() {
     let node = Node::serve(dir.path(), &[]);
     node.until_ready();
 
-    let second = trow(&["serve", "--data-dir", node.data_dir(), "--listen", "127.0.0.1:0", "--peer-listen",
-        "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]).expect(1);
+    let second = trow(&[
+        "serve",
+        "--data-dir",
+        node.data_dir(),
+        "--listen",
+        "127.0.0.1:0",
+        "--peer-listen",
+        "127.0.0.1:0",
+        "--ops-listen",
+        "127.0.0.1:0",
+    ])
+    .expect(1);
     assert!(second.err.contains("in use"), "{}", second.err);
 
     let unauthorised = node.admin("GET", "status", None);
@@ -98,12 +108,23 @@ fn one_node_is_a_complete_registry_that_stops_cleanly() {
 
     let digest = format!("sha256:{}", "0".repeat(64));
     node.cli(&["blob", "locate", &digest]).expect(1);
-    trow(&["cluster", "status", "--server", &format!("http://{}", node.client()), "--token-file", "/dev/null"]).expect(1);
+    trow(&[
+        "cluster",
+        "status",
+        "--server",
+        &format!("http://{}", node.client()),
+        "--token-file",
+        "/dev/null",
+    ])
+    .expect(1);
     node.cli(&["cluster", "drain", "nobody"]).expect(1);
 
     let digest = push_blob(node.client(), "a/b", "content");
     let found = trow_json(&node.with_server(&["blob", "locate", &digest, "--output", "json"]), 0);
-    assert_eq!((&found["digest"], &found["size"], &found["durable"]), (&digest.as_str().into(), &7.into(), &true.into()));
+    assert_eq!(
+        (&found["digest"], &found["size"], &found["durable"]),
+        (&digest.as_str().into(), &7.into(), &true.into())
+    );
     assert_eq!(found["repos"], serde_json::json!(["a/b"]));
     assert_eq!(found["owners"], serde_json::json!([status["members"][0]["name"]]));
     assert_eq!(found["holders"][0]["node"], found["owners"][0]);
@@ -123,10 +144,19 @@ fn metrics_are_there_from_the_start() {
     node.until_ready();
     let metrics = node.ops("/metrics").body;
     for name in [
-        "trow_http_requests_total", "trow_http_request_seconds_bucket", "trow_blob_bytes_total{direction=\"in\"} 0",
-        "trow_raft_term", "trow_raft_applied_index", "trow_raft_commit_index", "trow_raft_log_fsyncs_total",
-        "trow_partitions{state=\"moving\"}", "trow_under_replicated_blobs 0", "trow_away_blobs 0",
-        "trow_disk_bytes{kind=\"free\"}", "trow_peer_bytes_total{kind=\"raft\",direction=\"out\"}", "trow_cache_bytes 0",
+        "trow_http_requests_total",
+        "trow_http_request_seconds_bucket",
+        "trow_blob_bytes_total{direction=\"in\"} 0",
+        "trow_raft_term",
+        "trow_raft_applied_index",
+        "trow_raft_commit_index",
+        "trow_raft_log_fsyncs_total",
+        "trow_partitions{state=\"moving\"}",
+        "trow_under_replicated_blobs 0",
+        "trow_away_blobs 0",
+        "trow_disk_bytes{kind=\"free\"}",
+        "trow_peer_bytes_total{kind=\"raft\",direction=\"out\"}",
+        "trow_cache_bytes 0",
     ] {
         assert!(metrics.contains(&format!("\n{name}")), "{name} is missing in:\n{metrics}");
     }
@@ -142,9 +172,25 @@ fn data_directory_of_another_cluster_is_refused() {
     node.terminate(Duration::from_secs(30));
     let other = dir.path().join("other");
     trow(&["cluster", "init", "--out", other.to_str().unwrap()]).expect(0);
-    let refused = trow(&["serve", "--data-dir", &data_dir, "--cluster-dir", other.to_str().unwrap(), "--listen",
-        "127.0.0.1:0", "--peer-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]).expect(1);
-    assert!(refused.err.contains("another cluster") && refused.err.contains("--cluster-dir"), "{}", refused.err);
+    let refused = trow(&[
+        "serve",
+        "--data-dir",
+        &data_dir,
+        "--cluster-dir",
+        other.to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+        "--peer-listen",
+        "127.0.0.1:0",
+        "--ops-listen",
+        "127.0.0.1:0",
+    ])
+    .expect(1);
+    assert!(
+        refused.err.contains("another cluster") && refused.err.contains("--cluster-dir"),
+        "{}",
+        refused.err
+    );
 }
 
 #[test]
@@ -184,8 +230,9 @@ fn dev_runs_three_nodes_that_agree_and_come_back() {
     assert_eq!((got.status, got.header("trow-log-id")), (200, put.header("trow-log-id")));
     assert_eq!(got.header("trow-node").as_deref(), Some("n3"));
 
-    let statuses: Vec<_> =
-        (0..3).map(|node| trow_json(&dev.with_server(node, &["cluster", "status", "--output", "json"]), 0)).collect();
+    let statuses: Vec<_> = (0..3)
+        .map(|node| trow_json(&dev.with_server(node, &["cluster", "status", "--output", "json"]), 0))
+        .collect();
     for status in &statuses {
         assert_eq!(status["cluster_id"], statuses[0]["cluster_id"]);
         assert_eq!(status["members"].as_array().unwrap().len(), 3);
@@ -197,11 +244,14 @@ fn dev_runs_three_nodes_that_agree_and_come_back() {
     dev.kill(2);
     let stale = trow_json(&dev.with_server(0, &["cluster", "status", "--output", "json"]), 3);
     assert_eq!((&stale["quorum"], &stale["stale"]), (&false.into(), &true.into()));
-    let states: Vec<_> = stale["members"].as_array().unwrap().iter().map(|member| member["state"].clone()).collect();
+    let states: Vec<_> =
+        stale["members"].as_array().unwrap().iter().map(|member| member["state"].clone()).collect();
     assert_eq!(states, ["up", "down", "down"]);
     assert_eq!(ask(dev.field(0, "ops"), "GET", "/readyz", None).unwrap().status, 200);
     let tag = ask(client(0), "GET", "/v2/a/b/manifests/v1", None).unwrap();
-    assert!(tag.status == 200 && tag.header("warning").unwrap().starts_with("299 - \"stale: no quorum since "));
+    assert!(
+        tag.status == 200 && tag.header("warning").unwrap().starts_with("299 - \"stale: no quorum since ")
+    );
     dev.cli(0, &["cluster", "wait", "--for", "healthy", "--timeout", "1s"]).expect(1);
     dev.cli(0, &["cluster", "drain", "n3"]).expect(3);
 

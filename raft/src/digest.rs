@@ -26,8 +26,8 @@ impl Algorithm {
         }
     }
 
-    /// Length of a digest in bytes.
-    pub fn len(self) -> usize {
+    /// Size of a digest in bytes.
+    pub fn size(self) -> usize {
         match self {
             Algorithm::Sha256 => 32,
             Algorithm::Sha512 => 64,
@@ -54,7 +54,7 @@ impl FromStr for Algorithm {
 #[serde(try_from = "String", into = "String")]
 pub struct Digest {
     algorithm: Algorithm,
-    /// Only the first `algorithm.len()` bytes count, the rest is zero.
+    /// Only the first `algorithm.size()` bytes count, the rest is zero.
     bytes: [u8; 64],
 }
 
@@ -78,7 +78,7 @@ impl Digest {
     /// # Errors
     /// `bytes` is not as long as the algorithm says.
     pub fn new(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, InvalidDigest> {
-        if bytes.len() != algorithm.len() {
+        if bytes.len() != algorithm.size() {
             return Err(InvalidDigest::Hex);
         }
         let mut all = [0; 64];
@@ -106,9 +106,9 @@ impl Digest {
         self.algorithm
     }
 
-    /// The raw bytes, `algorithm().len()` of them.
+    /// The raw bytes, `algorithm().size()` of them.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.algorithm.len()]
+        &self.bytes[..self.algorithm.size()]
     }
 
     /// Lower-case hex, without the algorithm.
@@ -153,11 +153,11 @@ impl FromStr for Digest {
         let (algorithm, digits) = text.split_once(':').ok_or(InvalidDigest::Form)?;
         let algorithm: Algorithm = algorithm.parse()?;
         let lower = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if digits.len() != 2 * algorithm.len() || !lower {
+        if digits.len() != 2 * algorithm.size() || !lower {
             return Err(InvalidDigest::Hex);
         }
         let mut bytes = [0; 64];
-        hex::decode_to_slice(digits, &mut bytes[..algorithm.len()]).map_err(|_| InvalidDigest::Hex)?;
+        hex::decode_to_slice(digits, &mut bytes[..algorithm.size()]).map_err(|_| InvalidDigest::Hex)?;
         Ok(Digest { algorithm, bytes })
     }
 }

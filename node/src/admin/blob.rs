@@ -9,18 +9,21 @@ use super::{Admin, AdminError, CONFIRM};
 
 impl Admin {
     pub(super) async fn blob(&self, digest: &str) -> Result<BlobDocument, AdminError> {
-        let digest: Digest =
-            digest.parse().map_err(|error| AdminError::BadRequest(format!("{digest:?} is no digest: {error}")))?;
+        let digest: Digest = digest
+            .parse()
+            .map_err(|error| AdminError::BadRequest(format!("{digest:?} is no digest: {error}")))?;
         let mut view = self.metadata.digest_view().await;
         if view.blob(&digest)?.is_none() {
             // That it is unknown must be true everywhere before it is said.
             let confirmed = self.metadata.read(CONFIRM).await;
             view = confirmed.map_err(|_| AdminError::Unavailable("the cluster has no quorum".to_owned()))?;
         }
-        let row = view.blob(&digest)?.ok_or_else(|| AdminError::NotFound(format!("no blob {digest} is known")))?;
+        let row =
+            view.blob(&digest)?.ok_or_else(|| AdminError::NotFound(format!("no blob {digest} is known")))?;
         let (holders, _silent) = self.blobs.locate(&digest).await?;
         let members = view.members()?;
-        let name = |id: NodeId| members.iter().find(|member| member.id == id).map(|member| member.name.clone());
+        let name =
+            |id: NodeId| members.iter().find(|member| member.id == id).map(|member| member.name.clone());
         let partition = view.partition(digest.partition())?;
         Ok(BlobDocument {
             digest: digest.to_string(),
@@ -32,7 +35,10 @@ impl Admin {
             away: row.away.iter().map(|node| name(*node)).collect(),
             holders: holders
                 .iter()
-                .map(|holder| HolderDocument { node: name(holder.node), verified_at: holder.verified_at.and_then(rfc3339) })
+                .map(|holder| HolderDocument {
+                    node: name(holder.node),
+                    verified_at: holder.verified_at.and_then(rfc3339),
+                })
                 .collect(),
         })
     }

@@ -19,7 +19,9 @@ impl Admin {
             "for=healthy" => "healthy",
             "for=settled" => "settled",
             other => {
-                return Err(AdminError::BadRequest(format!("expected for=healthy or for=settled, not {other:?}")));
+                return Err(AdminError::BadRequest(format!(
+                    "expected for=healthy or for=settled, not {other:?}"
+                )));
             }
         };
         let confirmed = self.metadata.read(CONFIRM).await;
@@ -34,7 +36,11 @@ impl Admin {
             None if condition == "settled" => unsettled(&view, &answers)?,
             None => None,
         };
-        Ok(HealthDocument { condition: condition.to_owned(), met: problem.is_none(), why: problem.unwrap_or_default() })
+        Ok(HealthDocument {
+            condition: condition.to_owned(),
+            met: problem.is_none(),
+            why: problem.unwrap_or_default(),
+        })
     }
 }
 
@@ -44,7 +50,8 @@ fn unhealthy(view: &View, index: u64, answers: &[Answer]) -> Result<Option<Strin
     }
     for member in view.members()? {
         let name = &member.name;
-        let report = answers.iter().find(|answer| answer.node == member.id).and_then(|answer| answer.report.as_ref());
+        let report =
+            answers.iter().find(|answer| answer.node == member.id).and_then(|answer| answer.report.as_ref());
         let why = match (member.state, report) {
             (MemberState::Joining, _) => format!("{name} is joining"),
             (_, None) => format!("{name} does not answer"),

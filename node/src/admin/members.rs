@@ -37,6 +37,8 @@ impl Admin {
         // A name that looks like an id is still found, unless another member has that id.
         let found = members.iter().find(|member| Some(member.id) == id);
         let found = found.or_else(|| members.iter().find(|member| member.name == node)).cloned();
-        found.ok_or_else(|| AdminError::NotFound(format!("{node:?} is neither the name nor the id of a member")))
+        found.ok_or_else(|| {
+            AdminError::NotFound(format!("{node:?} is neither the name nor the id of a member"))
+        })
     }
 }

@@ -51,7 +51,8 @@ impl Facts {
         let partitions = view.partitions()?;
         let ready = partitions.iter().filter(|partition| audit::is_settled(partition)).count() as u64;
         let (state_hash, state_hash_at) = view.state_hash()?;
-        let name = |id: NodeId| members.iter().find(|member| member.id == id).map(|member| member.name.clone());
+        let name =
+            |id: NodeId| members.iter().find(|member| member.id == id).map(|member| member.name.clone());
         let (durable, bytes) = view.blob_totals()?;
         Ok(StatusDocument {
             cluster_id: view.cluster()?.map(|id| id.to_string()),
@@ -123,7 +124,8 @@ impl Facts {
             node == self.me || self.answers.get(&node).is_some_and(|answer| answer.report.is_some())
         };
         let mut count: u64 = self.answers.values().map(Answer::missing).sum();
-        let goal = (self.view.rf()? as usize).min(members.iter().filter(|member| member.state.counts()).count());
+        let goal =
+            (self.view.rf()? as usize).min(members.iter().filter(|member| member.state.counts()).count());
         for (partition, id) in partitions.iter().zip(PartitionId::all()) {
             let alive = partition.owners.iter().filter(|owner| live(owner.node)).count();
             if alive < goal {

@@ -74,7 +74,10 @@ impl Server {
         let usage = |why: String| Failure::Usage(why);
         let base = Url::parse(&self.server).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let base = base.ok_or_else(|| {
-            usage(format!("--server: expected an address such as http://127.0.0.1:5000, not {:?}", self.server))
+            usage(format!(
+                "--server: expected an address such as http://127.0.0.1:5000, not {:?}",
+                self.server
+            ))
         })?;
         let mut builder = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
@@ -83,7 +86,8 @@ impl Server {
             .no_proxy();
         if let Some(file) = &self.ca_file {
             let read = std::fs::read(file).map_err(|error| error.to_string());
-            let ca = read.and_then(|pem| reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| e.to_string()));
+            let ca =
+                read.and_then(|pem| reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| e.to_string()));
             let ca = ca.map_err(|why| usage(format!("--ca-file {}: {why}", file.display())))?;
             builder = builder.tls_certs_only(ca);
         }
@@ -129,7 +133,8 @@ impl Client {
         let status = reply.status();
         let body = reply.bytes().await.map_err(no_server)?;
         if status.is_success() {
-            let strange = |error| Unanswered::Refused(format!("the server's answer is not understood: {error}"));
+            let strange =
+                |error| Unanswered::Refused(format!("the server's answer is not understood: {error}"));
             return serde_json::from_slice(&body).map_err(strange);
         }
         let said: Option<String> = serde_json::from_slice::<serde_json::Value>(&body)
@@ -137,8 +142,12 @@ impl Client {
             .and_then(|json| Some(json.get("errors")?.get(0)?.get("message")?.as_str()?.to_owned()));
         Err(match (status, said) {
             (StatusCode::UNAUTHORIZED, _) => Unanswered::Refused(match self.token {
-                Some(_) => "the server does not accept the admin token: give the right one with --token-file".into(),
-                None => "the server wants the admin token, and none was found: give one with --token-file".into(),
+                Some(_) => {
+                    "the server does not accept the admin token: give the right one with --token-file".into()
+                }
+                None => {
+                    "the server wants the admin token, and none was found: give one with --token-file".into()
+                }
             }),
             (StatusCode::SERVICE_UNAVAILABLE, said) => {
                 Unanswered::NoQuorum(said.unwrap_or_else(|| "the cluster has no quorum".to_owned()))

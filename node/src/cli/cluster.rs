@@ -81,7 +81,8 @@ impl Cluster {
             Cluster::Init { out } => init(&out),
             Cluster::Status { output, server } => {
                 let client = server.client()?;
-                let status: StatusDocument = block_on(async { Ok(client.ask(Method::GET, "status").await?) })?;
+                let status: StatusDocument =
+                    block_on(async { Ok(client.ask(Method::GET, "status").await?) })?;
                 match output {
                     Output::Json => print_json(&status)?,
                     Output::Table => print_line(&shown(&status))?,
@@ -103,7 +104,8 @@ impl Cluster {
             Cluster::Remove { node, output, server } => {
                 let client = server.client()?;
                 let path = format!("members/{}", encoded(&node));
-                let done: serde_json::Value = block_on(async { Ok(client.ask(Method::DELETE, &path).await?) })?;
+                let done: serde_json::Value =
+                    block_on(async { Ok(client.ask(Method::DELETE, &path).await?) })?;
                 say(output, &done, &format!("{node} is removed"))
             }
         }
@@ -180,7 +182,9 @@ async fn await_departure(client: &Client, node: &str, timeout: Duration) -> Resu
         // A node without a quorum may remember the member: only a fresh answer counts.
         match client.ask::<StatusDocument>(Method::GET, "status").await {
             Ok(status) if !status.stale && !status.has_member(node) => return Ok(()),
-            Ok(status) => bar.set_message(format!("{node} is leaving: {} partitions moving", status.partitions.moving)),
+            Ok(status) => {
+                bar.set_message(format!("{node} is leaving: {} partitions moving", status.partitions.moving))
+            }
             Err(Unanswered::Refused(why)) => return Err(Failure::Failed(why)),
             Err(_) => {}
         }
@@ -191,7 +195,8 @@ async fn await_departure(client: &Client, node: &str, timeout: Duration) -> Resu
 
 fn shown(status: &StatusDocument) -> String {
     let none = || "-".to_owned();
-    let mut members = Table::new(["NAME", "ID", "ZONE", "ROLE", "STATE", "CLIENT", "PEER", "APPLIED", "SEEN", "FREE"]);
+    let mut members =
+        Table::new(["NAME", "ID", "ZONE", "ROLE", "STATE", "CLIENT", "PEER", "APPLIED", "SEEN", "FREE"]);
     for member in &status.members {
         members.row([
             member.name.clone(),
@@ -203,7 +208,9 @@ fn shown(status: &StatusDocument) -> String {
             member.peer.clone().unwrap_or_else(none),
             member.applied.map_or_else(none, |applied| applied.to_string()),
             member.last_seen_ms.map_or_else(none, |ms| format!("{ms} ms ago")),
-            member.disk.map_or_else(none, |disk| format!("{} of {}", human_bytes(disk.free), human_bytes(disk.total))),
+            member.disk.map_or_else(none, |disk| {
+                format!("{} of {}", human_bytes(disk.free), human_bytes(disk.total))
+            }),
         ]);
     }
     let blobs = &status.blobs;

@@ -57,7 +57,7 @@ pub struct ServeFlags {
     /// Where the admission webhook is served [webhook.listen, default: nowhere]
     #[arg(long, value_name = "ADDR")]
     pub webhook_listen: Option<String>,
-    /// The cluster directory of `trow cluster init` [cluster.dir, default: <data-dir>/cluster]
+    /// The cluster directory of `trow cluster init` [cluster.dir, default: cluster in the data directory]
     #[arg(long, value_name = "DIR")]
     pub cluster_dir: Option<String>,
     /// A node to find the cluster by, or a name that resolves to many; repeatable [cluster.join]
@@ -71,7 +71,11 @@ pub struct ServeFlags {
 impl ServeFlags {
     /// The flags that were given, as settings.
     pub fn values(&self) -> Vec<FlagValue> {
-        let one = |key, flag, value: &Option<String>| FlagValue { key, flag, values: value.iter().cloned().collect() };
+        let one = |key, flag, value: &Option<String>| FlagValue {
+            key,
+            flag,
+            values: value.iter().cloned().collect(),
+        };
         vec![
             one("data_dir", "--data-dir", &self.data_dir),
             one("cluster.name", "--name", &self.name),
@@ -91,7 +95,10 @@ impl ServeFlags {
 
     /// The flags as they are typed: each value after its flag.
     pub fn arguments(&self) -> Vec<String> {
-        let pairs = self.values().into_iter().flat_map(|f| f.values.into_iter().map(move |value| [f.flag.to_owned(), value]));
+        let pairs = self
+            .values()
+            .into_iter()
+            .flat_map(|f| f.values.into_iter().map(move |value| [f.flag.to_owned(), value]));
         pairs.flatten().collect()
     }
 }
@@ -99,7 +106,8 @@ impl ServeFlags {
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         let sources = Sources::of_process(self.flags.values(), self.config);
-        let (config, idle) = Config::load(sources).map_err(|problems| Failure::Usage(problems.to_string()))?;
+        let (config, idle) =
+            Config::load(sources).map_err(|problems| Failure::Usage(problems.to_string()))?;
         for setting in idle {
             tracing::warn!(setting, "this version does not have what the setting is for: it has no effect");
         }

@@ -22,9 +22,10 @@ pub(super) fn rules(config: &Config, r: &mut Reader) {
     if !(1..=FACTOR_MAX).contains(&config.factor) {
         r.problem("replication.factor", format!("expected 1 to {FACTOR_MAX} copies"));
     }
-    for (key, limit) in
-        [("uploads.max_sessions", config.uploads.max_sessions), ("uploads.max_bytes", config.uploads.max_bytes.0)]
-    {
+    for (key, limit) in [
+        ("uploads.max_sessions", config.uploads.max_sessions),
+        ("uploads.max_bytes", config.uploads.max_bytes.0),
+    ] {
         if limit == 0 {
             r.problem(key, "must be more than 0, or nothing can be pushed");
         }
@@ -108,7 +109,8 @@ fn listeners(config: &Config, r: &mut Reader) {
         r.problem("auth.anonymous_push", why);
     }
     let mut taken = vec![("server.listen", listen)];
-    let mut others = vec![("cluster.peer_listen", config.cluster.peer_listen), ("ops.listen", config.ops_listen)];
+    let mut others =
+        vec![("cluster.peer_listen", config.cluster.peer_listen), ("ops.listen", config.ops_listen)];
     others.extend(config.later.webhook_listen.map(|address| ("webhook.listen", address)));
     for (key, address) in others {
         let clash = taken.iter().find(|(_, other)| *other == address && address.port() != 0);
@@ -178,7 +180,8 @@ fn later(config: &Config, r: &mut Reader) {
             r.problem(format!("prefixes.{prefix}"), format!("expected a registry's host, not {host:?}"));
         }
     }
-    for (key, names) in [("server.hostnames", &config.server.hostnames), ("webhook.hostnames", &later.webhook_hostnames)]
+    for (key, names) in
+        [("server.hostnames", &config.server.hostnames), ("webhook.hostnames", &later.webhook_hostnames)]
     {
         for name in names.iter().filter(|name| !is_host(name) && !is_host_port(name)) {
             r.problem(key, format!("expected a host name, not {name:?}"));

@@ -4,7 +4,14 @@
 
 /// Sections and keys of capabilities that this version does not have.
 const LATER: &[&str] = &[
-    "webhook.", "gc.", "scrub.", "cache.", "upstream.", "prefixes.", "auth.htpasswd", "auth.anonymous_pull",
+    "webhook.",
+    "gc.",
+    "scrub.",
+    "cache.",
+    "upstream.",
+    "prefixes.",
+    "auth.htpasswd",
+    "auth.anonymous_pull",
     "server.hostnames",
 ];
 

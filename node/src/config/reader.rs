@@ -122,7 +122,11 @@ impl Reader {
         self.asked.insert(path.clone());
         let name = variable(&path);
         if let Some(text) = self.env.get(&name).filter(|text| !text.is_empty()) {
-            match toml::from_str::<toml::Table>(&format!("value = {text}")).ok().as_ref().and_then(|t| t.get("value")) {
+            match toml::from_str::<toml::Table>(&format!("value = {text}"))
+                .ok()
+                .as_ref()
+                .and_then(|t| t.get("value"))
+            {
                 Some(Value::Table(table)) => {
                     self.file.retain(|found, _| !found.starts_with(&path));
                     flatten(&mut self.file, &mut path.clone(), table.clone());
@@ -133,7 +137,8 @@ impl Reader {
                 ),
             }
         }
-        let keys: Vec<_> = self.file.keys().filter(|k| k.len() == path.len() + 1 && k.starts_with(&path)).cloned().collect();
+        let keys: Vec<_> =
+            self.file.keys().filter(|k| k.len() == path.len() + 1 && k.starts_with(&path)).cloned().collect();
         keys.into_iter().filter_map(|full| Some((full[path.len()].clone(), self.at(&full)?))).collect()
     }
 
@@ -160,15 +165,22 @@ impl Reader {
 
     /// Everything that was wrong, with the keys that nobody asked for.
     pub(super) fn finish(mut self) -> Vec<Problem> {
-        let unknown: Vec<_> = self.file.keys().filter(|path| !self.asked.contains(*path)).map(|p| shown(p)).collect();
+        let unknown: Vec<_> =
+            self.file.keys().filter(|path| !self.asked.contains(*path)).map(|p| shown(p)).collect();
         for key in unknown {
             self.problem(format!("{key} ({})", self.file_name), "there is no such setting");
         }
         let known: BTreeSet<String> = self.asked.iter().map(|path| variable(path)).collect();
-        let sections: BTreeSet<String> =
-            self.asked.iter().filter(|path| path.len() > 1).map(|path| format!("TROW_{}_", path[0].to_uppercase())).collect();
+        let sections: BTreeSet<String> = self
+            .asked
+            .iter()
+            .filter(|path| path.len() > 1)
+            .map(|path| format!("TROW_{}_", path[0].to_uppercase()))
+            .collect();
         let strange = |name: &&String| {
-            sections.iter().any(|s| name.starts_with(s.as_str())) && !known.contains(*name) && !is_foreign(name)
+            sections.iter().any(|s| name.starts_with(s.as_str()))
+                && !known.contains(*name)
+                && !is_foreign(name)
         };
         let unknown: Vec<_> = self.env.keys().filter(strange).cloned().collect();
         for name in unknown {

@@ -7,7 +7,11 @@ use super::{Config, Sources};
 
 const SAMPLE: &str = include_str!("../../../docs/trow.toml");
 
-fn load(toml: &str, env: &[(&str, &str)], flags: Vec<FlagValue>) -> Result<(Config, Vec<String>), Vec<String>> {
+fn load(
+    toml: &str,
+    env: &[(&str, &str)],
+    flags: Vec<FlagValue>,
+) -> Result<(Config, Vec<String>), Vec<String>> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("trow.toml");
     std::fs::write(&file, toml).unwrap();
@@ -78,8 +82,13 @@ fn every_bad_value_is_reported_at_once() {
     let problems = load(toml, &env, vec![flag("server.listen", "--listen", &["5000"])]).unwrap_err();
     let all = problems.join("\n");
     for part in [
-        "data_dir", "raft.heartbeat", "raft.hartbeat", "replication.factor", "TROW_UPLOADS_MAX_BYTES",
-        "TROW_REGISTRY_SPARCE", "--listen",
+        "data_dir",
+        "raft.heartbeat",
+        "raft.hartbeat",
+        "replication.factor",
+        "TROW_UPLOADS_MAX_BYTES",
+        "TROW_REGISTRY_SPARCE",
+        "--listen",
     ] {
         assert!(all.contains(part), "{part} is missing in:\n{all}");
     }

@@ -206,7 +206,10 @@ impl Config {
             repair_rate: r.or("repair.rate", ByteRate(100 << 20)),
             uploads,
             without_quorum: r.or("reads.without_quorum", WithoutQuorum::Stale),
-            registry: Registry { sparse: r.or("registry.sparse", false), delete: r.or("registry.delete", true) },
+            registry: Registry {
+                sparse: r.or("registry.sparse", false),
+                delete: r.or("registry.delete", true),
+            },
             auth,
             later: Later::read(r),
         }
@@ -229,7 +232,11 @@ impl Later {
             offline: r.or("upstream.offline", false),
             allow: r.or("upstream.allow", vec!["**".to_owned()]),
             deny: r.or("upstream.deny", Vec::new()),
-            upstreams: r.tables("upstream").into_iter().map(|host| (host.clone(), upstream(r, &host))).collect(),
+            upstreams: r
+                .tables("upstream")
+                .into_iter()
+                .map(|host| (host.clone(), upstream(r, &host)))
+                .collect(),
             prefixes: r.map("prefixes"),
         }
     }

@@ -83,7 +83,9 @@ impl Setting for SocketAddr {
     fn read(value: &Value) -> Result<Self, String> {
         let text = text(value, "an address")?;
         let error = || {
-            format!("expected an IP address and a port such as \"127.0.0.1:5000\" or \"[::]:5000\", not {text:?}")
+            format!(
+                "expected an IP address and a port such as \"127.0.0.1:5000\" or \"[::]:5000\", not {text:?}"
+            )
         };
         match text.strip_prefix("localhost:") {
             Some(port) => Ok(SocketAddr::from(([127, 0, 0, 1], port.parse().map_err(|_| error())?))),
@@ -102,8 +104,9 @@ impl Setting for Duration {
 impl Setting for Range<Duration> {
     fn read(value: &Value) -> Result<Self, String> {
         let text = text(value, "a range of durations")?;
-        let (low, high) =
-            text.split_once("..").ok_or_else(|| format!("expected a range such as \"500ms..800ms\", not {text:?}"))?;
+        let (low, high) = text
+            .split_once("..")
+            .ok_or_else(|| format!("expected a range such as \"500ms..800ms\", not {text:?}"))?;
         let (low, high) = (duration(low)?, duration(high)?);
         if low >= high {
             return Err(format!("the range {text:?} is empty: the first duration must be the shorter one"));
@@ -122,7 +125,8 @@ impl Setting for ByteSize {
     fn read(value: &Value) -> Result<Self, String> {
         let text = text(value, "a size such as \"64MiB\"")?;
         let size = bytes(text);
-        size.map(ByteSize).ok_or_else(|| format!("expected a size such as \"64MiB\" or \"2GiB\", not {text:?}"))
+        size.map(ByteSize)
+            .ok_or_else(|| format!("expected a size such as \"64MiB\" or \"2GiB\", not {text:?}"))
     }
 }
 
@@ -175,11 +179,16 @@ impl Setting for Vec<String> {
         match value {
             Value::Array(items) => items
                 .iter()
-                .map(|item| item.as_str().map(str::to_owned).ok_or_else(|| "expected a list of strings".to_owned()))
+                .map(|item| {
+                    item.as_str().map(str::to_owned).ok_or_else(|| "expected a list of strings".to_owned())
+                })
                 .collect(),
-            Value::String(list) => {
-                Ok(list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
-            }
+            Value::String(list) => Ok(list
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(str::to_owned)
+                .collect()),
             _ => Err("expected a list of strings".to_owned()),
         }
     }

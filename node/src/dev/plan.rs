@@ -33,7 +33,12 @@ pub(super) struct PlannedNode {
 }
 
 impl Plan {
-    pub(super) fn new(count: u16, base: u16, data_dir: &Path, config: Option<&Path>) -> Result<Plan, Failure> {
+    pub(super) fn new(
+        count: u16,
+        base: u16,
+        data_dir: &Path,
+        config: Option<&Path>,
+    ) -> Result<Plan, Failure> {
         let absolute = |path: &Path| {
             std::path::absolute(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
         };
@@ -43,13 +48,18 @@ impl Plan {
         let port = |node: u16, offset: u16| {
             let port = u32::from(base) + 10 * u32::from(node) + u32::from(offset);
             let port = u16::try_from(port).map_err(|_| {
-                Failure::Usage(format!("--base-port {base}: node {} would need port {port}, and 65535 is the last", node + 1))
+                Failure::Usage(format!(
+                    "--base-port {base}: node {} would need port {port}, and 65535 is the last",
+                    node + 1
+                ))
             });
             port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         };
-        let join: Vec<String> = (0..count).map(|node| Ok(port(node, 1)?.to_string())).collect::<Result<_, Failure>>()?;
+        let join: Vec<String> =
+            (0..count).map(|node| Ok(port(node, 1)?.to_string())).collect::<Result<_, Failure>>()?;
         let founders = usize::from(count).min(VOTERS_MAX);
-        let exe = std::env::current_exe().map_err(|error| Failure::Failed(format!("find this program: {error}")))?;
+        let exe = std::env::current_exe()
+            .map_err(|error| Failure::Failed(format!("find this program: {error}")))?;
         let prefix = environment(config.is_some());
         let mut nodes = Vec::new();
         for node in 0..count {
@@ -94,7 +104,8 @@ impl Plan {
         std::fs::create_dir_all(&self.data_dir)
             .map_err(|error| Failure::Failed(format!("create {}: {error}", self.data_dir.display())))?;
         if !self.cluster_dir.join("ca.crt").exists() {
-            crate::cluster_dir::create(&self.cluster_dir).map_err(|error| Failure::Failed(error.to_string()))?;
+            crate::cluster_dir::create(&self.cluster_dir)
+                .map_err(|error| Failure::Failed(error.to_string()))?;
         }
         Ok(())
     }
@@ -117,7 +128,8 @@ impl Plan {
 /// are settings, and the directory in which the configuration's relative paths start.
 fn environment(config: bool) -> Vec<String> {
     let elsewhere = ["TROW_SERVER", "TROW_TOKEN_FILE", "TROW_CA_FILE", "TROW_CONFIG"];
-    let variables = std::env::vars().filter(|(name, _)| name.starts_with("TROW_") && !elsewhere.contains(&name.as_str()));
+    let variables =
+        std::env::vars().filter(|(name, _)| name.starts_with("TROW_") && !elsewhere.contains(&name.as_str()));
     let mut prefix: Vec<String> = variables.map(|(name, value)| format!("{name}={value}")).collect();
     prefix.sort();
     match std::env::current_dir() {
@@ -134,7 +146,11 @@ fn environment(config: bool) -> Vec<String> {
 pub(super) fn quoted(command: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@".contains(c);
     let word = |word: &String| {
-        if !word.is_empty() && word.chars().all(plain) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+        if !word.is_empty() && word.chars().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
     };
     command.iter().map(word).collect::<Vec<_>>().join(" ")
 }
@@ -148,7 +164,10 @@ mod tests {
         let plan = Plan::new(7, 6000, Path::new("/d"), None).unwrap();
         let third = &plan.nodes[2];
         assert_eq!(third.name, "n3");
-        assert_eq!([third.client, third.peer, third.ops, third.webhook].map(|a| a.port()), [6020, 6021, 6022, 6023]);
+        assert_eq!(
+            [third.client, third.peer, third.ops, third.webhook].map(|a| a.port()),
+            [6020, 6021, 6022, 6023]
+        );
         assert_eq!(third.data_dir, Path::new("/d/n3"));
         assert_eq!(third.flags.join.len(), 5);
         assert_eq!(plan.nodes[6].flags.join.len(), 7);

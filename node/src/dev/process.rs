@@ -26,7 +26,9 @@ pub(super) struct Process {
 impl Process {
     /// Starts the node; its output is appended to its log.
     pub(super) fn start(planned: &PlannedNode) -> Result<Process, Failure> {
-        let failed = |what: &str, error: std::io::Error| Failure::Failed(format!("start {}: {what}: {error}", planned.name));
+        let failed = |what: &str, error: std::io::Error| {
+            Failure::Failed(format!("start {}: {what}: {error}", planned.name))
+        };
         let open = || OpenOptions::new().create(true).append(true).open(&planned.log);
         let log = open().map_err(|error| failed("open its log", error))?;
         let log_began = log.metadata().map(|meta| meta.len()).unwrap_or(0);

@@ -62,7 +62,10 @@ async fn follow(tls: Tls, current: Arc<Current>, closing: CancellationToken) {
             }
             Err(error) => {
                 let cause = format!("{error:#}");
-                tracing::warn!(cause, "the server's certificate changed and cannot be used: the old one is kept");
+                tracing::warn!(
+                    cause,
+                    "the server's certificate changed and cannot be used: the old one is kept"
+                );
             }
         }
     }
@@ -80,7 +83,8 @@ fn read(tls: &Tls) -> anyhow::Result<CertifiedKey> {
         .collect::<Result<_, _>>()
         .with_context(cert)?;
     anyhow::ensure!(!chain.is_empty(), "{}: holds no certificate", cert());
-    let key = PrivateKeyDer::from_pem_file(&tls.key).with_context(|| format!("server.tls.key: {}", tls.key.display()))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key)
+        .with_context(|| format!("server.tls.key: {}", tls.key.display()))?;
     let key = CertifiedKey::from_der(chain, key, &default_provider());
     key.with_context(|| format!("{} and {} do not fit together", tls.cert.display(), tls.key.display()))
 }

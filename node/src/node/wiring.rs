@@ -82,7 +82,11 @@ pub(super) fn status(me: Member, metadata: Metadata, store: Store, auditor: Audi
                 state_hash_at,
                 max_level: LEVEL,
                 disk: Disk { total: disk.total, free: disk.free, blobs: disk.blobs },
-                audit: audit.map(|audit| Audit { missing: audit.missing, strays: audit.strays, ..Audit::default() }),
+                audit: audit.map(|audit| Audit {
+                    missing: audit.missing,
+                    strays: audit.strays,
+                    ..Audit::default()
+                }),
             }
         };
         Box::pin(async move {

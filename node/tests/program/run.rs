@@ -74,7 +74,8 @@ pub fn ask(address: &str, method: &str, path: &str, token: Option<&str>) -> std:
 pub fn put_index(address: &str, repo: &str, tag: &str) -> std::io::Result<Reply> {
     let body = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
     let kind = "application/vnd.oci.image.index.v1+json";
-    let head = format!("PUT /v2/{repo}/manifests/{tag} HTTP/1.1\r\nHost: {address}\r\nContent-Type: {kind}\r\n");
+    let head =
+        format!("PUT /v2/{repo}/manifests/{tag} HTTP/1.1\r\nHost: {address}\r\nContent-Type: {kind}\r\n");
     send(address, &head, body)
 }
 
@@ -97,7 +98,8 @@ fn send(address: &str, head: &str, body: &str) -> std::io::Result<Reply> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
+    let status =
+        head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
     // The bodies here are small and arrive in one chunk, if chunked at all.
     Ok(Reply { status, body: body.to_owned(), head: head.to_owned() })
 }
@@ -222,7 +224,15 @@ impl Dev {
         let base = free_base(nodes);
         let log = File::create(dir.join("dev.log")).unwrap();
         let mut child = command()
-            .args(["dev", "--output", "json", "--nodes", &nodes.to_string(), "--base-port", &base.to_string()])
+            .args([
+                "dev",
+                "--output",
+                "json",
+                "--nodes",
+                &nodes.to_string(),
+                "--base-port",
+                &base.to_string(),
+            ])
             .args(["--data-dir", data_dir.to_str().unwrap()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -268,10 +278,19 @@ impl Dev {
 
     /// Starts a node with its printed command, from another directory.
     pub fn restart(&self, node: usize) -> Restarted {
-        let line: Vec<&str> =
-            self.nodes[node]["serve_command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+        let line: Vec<&str> = self.nodes[node]["serve_command"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|word| word.as_str().unwrap())
+            .collect();
         let mut command = Command::new(line[0]);
-        command.args(&line[1..]).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(&line[1..])
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Restarted(command.spawn().unwrap())
     }
 
@@ -282,7 +301,11 @@ impl Dev {
         let status = until("dev to end", || self.child.try_wait().unwrap());
         assert_eq!(status.code(), Some(0));
         for node in &self.nodes {
-            assert!(TcpStream::connect(node["ops"].as_str().unwrap()).is_err(), "{} still runs", node["name"]);
+            assert!(
+                TcpStream::connect(node["ops"].as_str().unwrap()).is_err(),
+                "{} still runs",
+                node["name"]
+            );
         }
     }
 }
@@ -309,7 +332,9 @@ impl Drop for Restarted {
 fn free_base(nodes: u16) -> u16 {
     let first = 20_000 + (std::process::id() % 200) as u16 * 100;
     let free = |base: &u16| {
-        (0..nodes).all(|node| (0..4).all(|offset| TcpListener::bind(("127.0.0.1", base + 10 * node + offset)).is_ok()))
+        (0..nodes).all(|node| {
+            (0..4).all(|offset| TcpListener::bind(("127.0.0.1", base + 10 * node + offset)).is_ok())
+        })
     };
     let base = (first..60_000).step_by(100).find(free).unwrap();
     // Tests of one process run at the same time: each takes a base and leaves it.

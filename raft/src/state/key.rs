@@ -117,7 +117,7 @@ pub(super) fn split_digest(key: &[u8]) -> Option<(Digest, &[u8])> {
         2 => Algorithm::Sha512,
         _ => return None,
     };
-    let (bytes, rest) = rest.split_at_checked(algorithm.len())?;
+    let (bytes, rest) = rest.split_at_checked(algorithm.size())?;
     Some((Digest::new(algorithm, bytes).ok()?, rest))
 }
 

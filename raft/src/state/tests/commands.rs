@@ -348,7 +348,7 @@ fn blobs_are_found_by_partition_in_pages() {
         let mut bytes = [n; 64];
         (bytes[0], bytes[1]) = (0xff, 0xc0 | (n & 0x3f));
         let algorithm = if n % 2 == 0 { Algorithm::Sha256 } else { Algorithm::Sha512 };
-        let digest = Digest::new(algorithm, &bytes[..algorithm.len()]).unwrap();
+        let digest = Digest::new(algorithm, &bytes[..algorithm.size()]).unwrap();
         expected.push(digest);
         bench.done(commit("r", digest, held_by(&[1, 2])));
     }
