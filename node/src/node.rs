@@ -66,6 +66,13 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         runtime.shutdown_timeout(Duration::from_secs(1));
         match ended? {
             Ended::Stopped => return Ok(()),
+            // Without anybody to join it would be born as a cluster of its own, and its blobs,
+            // unknown there, would be swept.
+            Ended::Removed if config.cluster.join.is_empty() => anyhow::bail!(
+                "this node was removed from its cluster: start it with --join to join again under a new id, \
+                 or empty {} to begin anew",
+                config.data_dir.display()
+            ),
             Ended::Removed => {
                 tracing::warn!(
                     "this node was removed from its cluster: it joins again under a new id, with its blobs"

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use ::http::{Request, StatusCode};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Extension;
 use axum::routing::{get, post};
-use ::http::{Request, StatusCode};
 use tokio::net::TcpListener;
 use trow_raft::{Generation, MemberState, PeerId};
 
