@@ -259,6 +259,8 @@ fn dev_runs_three_nodes_that_agree_and_come_back() {
     dev.terminate();
     let dev = Dev::start(dir.path(), 3);
     assert_eq!(ids, dev.nodes.iter().map(|node| node["node_id"].clone()).collect::<Vec<_>>());
+    // Ready is not yet led: on a busy machine the first election may take longer than a read waits.
+    dev.cli(1, &["cluster", "wait", "--for", "healthy", "--timeout", "60s"]).expect(0);
     let got = ask(dev.field(1, "client"), "GET", "/v2/a/b/manifests/v1", None).unwrap();
     assert_eq!((got.status, got.header("warning")), (200, None));
     dev.terminate();
