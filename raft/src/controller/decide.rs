@@ -95,6 +95,12 @@ impl Observed<'_> {
         Some(self.voters.iter().copied().filter(|voter| *voter != node).collect())
     }
 
+    /// Whether the voters that stay when `node` goes have a majority that is up.
+    fn survives_without(&self, node: NodeId) -> bool {
+        let stay: Vec<NodeId> = self.voters.iter().copied().filter(|voter| *voter != node).collect();
+        stay.iter().filter(|voter| self.is_up(**voter)).count() * 2 > stay.len()
+    }
+
     /// Whether blobs may still be read from, or lie only on, `node`.
     fn is_needed(&self, node: NodeId) -> bool {
         let holds = |partition: &Partition| partition.owned_by(node) || partition.sources.contains(&node);
@@ -121,20 +127,27 @@ pub fn decide(seen: &Observed<'_>) -> Option<Step> {
 }
 
 /// A swap that is half done: six voters, or an even number with a retired one, which only makes
-/// the majority larger. The one that should go is demoted to learner.
+/// the majority larger; or a retired voter in the way of one that drains, whose departure would
+/// otherwise leave too few. The one that should go is demoted to learner.
 fn finish_swap(seen: &Observed<'_>) -> Option<Step> {
     let state = |id: &NodeId| seen.members.iter().find(|member| member.id == *id).map(|member| member.state);
-    let retired = seen.voters.iter().any(|id| state(id) == Some(MemberState::Retired));
+    let among = |wanted| seen.voters.iter().any(|id| state(id) == Some(wanted));
+    let retired = among(MemberState::Retired);
     let even = seen.voters.len() >= 4 && seen.voters.len().is_multiple_of(2);
-    if seen.voters.len() <= VOTERS_MAX && !(even && retired) {
+    let drains = seen.voters.len() >= 3 && among(MemberState::Draining);
+    if seen.voters.len() <= VOTERS_MAX && !(retired && (even || drains)) {
         return None;
     }
     let rank = |id: &NodeId| {
         let silent = seen.silence.get(id).copied().unwrap_or_default();
-        (state(id) == Some(MemberState::Active), std::cmp::Reverse(silent))
+        (
+            state(id) != Some(MemberState::Retired),
+            state(id) == Some(MemberState::Active),
+            std::cmp::Reverse(silent),
+        )
     };
     let goes = seen.voters.iter().copied().filter(|id| *id != seen.me).min_by_key(rank)?;
-    Some(Step { command: None, voters: seen.without_voter(goes) })
+    seen.survives_without(goes).then(|| Step { command: None, voters: seen.without_voter(goes) })
 }
 
 /// A joining learner that caught up becomes a full member, and a voter while there is room.
@@ -170,10 +183,12 @@ fn retire_or_return(seen: &Observed<'_>) -> Option<Step> {
     to(back.id, MemberState::Active)
 }
 
-/// A draining member that nothing needs any more leaves, row and vote in one entry. The leader
-/// does not remove itself: it hands leadership over first, and its successor removes it.
+/// A draining member that nothing needs any more leaves, row and vote in one entry; a voter only
+/// when those that stay are a quorum without it. The leader does not remove itself: it hands
+/// leadership over first, and its successor removes it.
 fn leave(seen: &Observed<'_>) -> Option<Step> {
-    let free = |member: &&Member| member.id != seen.me && !seen.is_needed(member.id);
+    let safe = |id: NodeId| !seen.voters.contains(&id) || seen.survives_without(id);
+    let free = |member: &&Member| member.id != seen.me && safe(member.id) && !seen.is_needed(member.id);
     let leaver = seen.in_state(MemberState::Draining).find(free)?;
     let votes = seen.voters.contains(&leaver.id) && seen.voters.len() > 1;
     let voters = if votes { seen.without_voter(leaver.id) } else { None };

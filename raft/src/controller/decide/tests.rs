@@ -173,6 +173,22 @@ fn a_draining_member_leaves_only_when_nothing_needs_it() {
 }
 
 #[test]
+fn a_drain_waits_while_a_dead_voter_would_be_half_of_those_that_stay() {
+    let mut world = world(3);
+    world.set(2, MemberState::Draining);
+    world.silent(3, GRACE / 2);
+    assert!(!matches!(world.next(), Some(Step { voters: Some(_), .. })));
+    // Past the grace the dead one gives up its vote first, then the drain goes on.
+    world.silent(3, GRACE);
+    world.set(3, MemberState::Retired);
+    let first = world.next().unwrap();
+    assert_eq!(first, Step { command: None, voters: Some(ids(&[1, 2])) });
+    world.voters = first.voters.unwrap();
+    let leaves = Step { command: Some(Command::RemoveMember { node: NodeId(2) }), voters: Some(ids(&[1])) };
+    assert_eq!(world.next().unwrap(), leaves);
+}
+
+#[test]
 fn the_level_waits_for_members_that_are_down() {
     let mut world = world(3);
     world.members[0].max_level = 2;
