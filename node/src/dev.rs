@@ -51,6 +51,7 @@ impl Dev {
     pub fn run(self) -> Result<(), Failure> {
         let plan = Plan::new(self.nodes, self.base_port, &self.data_dir, self.config.as_deref())?;
         plan.check()?;
+        plan.ports_are_free()?;
         plan.prepare()?;
         // One thread: the nodes end when the thread that started them does.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -3,7 +3,7 @@
 use axum::response::Response;
 use trow_raft::{Command, Member, MemberState, NodeId};
 
-use super::{Admin, AdminError, CONFIRM, SPREAD, accepted, changed};
+use super::{ASK, Admin, AdminError, CONFIRM, SPREAD, accepted, changed};
 
 /// On whose behalf: who has the token is the administrator.
 const ACTOR: &str = "admin";
@@ -18,7 +18,35 @@ impl Admin {
     /// Removes a member at once and for good.
     pub(super) async fn remove(&self, node: &str) -> Result<Response, AdminError> {
         let member = self.member(node).await?;
+        self.may_go(&member).await?;
         self.change(&member, Command::RemoveMember { node: member.id }).await
+    }
+
+    /// Refuses what would end the cluster: the voters that stay must be a quorum without `member`.
+    async fn may_go(&self, member: &Member) -> Result<(), AdminError> {
+        let voters = self.metadata.voters();
+        if !voters.contains(&member.id) {
+            return Ok(());
+        }
+        let answers = (self.survey)(ASK).await;
+        let answered = |voter: &NodeId| answers.iter().any(|a| a.node == *voter && a.report.is_some());
+        let stay: Vec<NodeId> = voters.into_iter().filter(|voter| *voter != member.id).collect();
+        if stay.is_empty() {
+            return Err(AdminError::Conflict(format!(
+                "{} is the only voter: without it there is no cluster",
+                member.name
+            )));
+        }
+        let up = stay.iter().filter(|voter| answered(voter)).count();
+        if up * 2 > stay.len() {
+            return Ok(());
+        }
+        Err(AdminError::Conflict(format!(
+            "removing {} would leave {up} of {} voters that answer, which is no quorum: start the others first, \
+             or remove those that are down for good",
+            member.name,
+            stay.len()
+        )))
     }
 
     async fn change(&self, member: &Member, command: Command) -> Result<Response, AdminError> {

@@ -91,8 +91,12 @@ impl Cluster {
             }
             Cluster::Wait { condition, timeout, output, server } => {
                 let client = server.client()?;
-                let health = block_on(wait(&client, condition, timeout))?;
-                say(output, &health, &format!("{}: yes", word(condition)))
+                let (health, failure) = block_on(wait(&client, condition, timeout))?;
+                match (failure, output) {
+                    (None, _) => say(output, &health, &format!("{}: yes", word(condition))),
+                    (Some(failure), Output::Json) => print_json(&health).and(Err(failure)),
+                    (Some(failure), Output::Table) => Err(failure),
+                }
             }
             Cluster::Drain { node, timeout, output, server } => {
                 let client = server.client()?;
@@ -151,26 +155,44 @@ fn spinner(message: String) -> ProgressBar {
 }
 
 /// Asks again and again. That nobody answers yet is part of what is waited out; that the server
-/// refuses to be asked is not.
-async fn wait(client: &Client, condition: Condition, timeout: Duration) -> Result<HealthDocument, Failure> {
+/// refuses to be asked is not. When time is up: the last answer, and the failure that it is.
+async fn wait(
+    client: &Client,
+    condition: Condition,
+    timeout: Duration,
+) -> Result<(HealthDocument, Option<Failure>), Failure> {
     let end = Instant::now() + timeout;
     let bar = spinner(format!("waiting for {}", word(condition)));
     let path = format!("health?for={}", word(condition));
+    let unmet = |why: &str| HealthDocument { condition: word(condition).into(), met: false, why: why.into() };
+    let mut last: Option<(HealthDocument, Failure)> = None;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let ask = client.ask::<HealthDocument>(Method::GET, &path);
-        let why = match tokio::time::timeout(left.max(POLL), ask).await {
-            Ok(Ok(health)) if health.met => return Ok(health),
-            Ok(Ok(health)) => Failure::Failed(format!("time is up: not {}: {}", word(condition), health.why)),
+        match tokio::time::timeout(left.max(POLL), ask).await {
+            Ok(Ok(health)) if health.met => return Ok((health, None)),
+            Ok(Ok(health)) => {
+                let why = format!("time is up: not {}: {}", word(condition), health.why);
+                last = Some((health, Failure::Failed(why)));
+            }
             Ok(Err(Unanswered::Refused(why))) => return Err(Failure::Failed(why)),
-            Ok(Err(Unanswered::NoQuorum(why))) => Failure::Failed(format!("time is up: {why}")),
-            Ok(Err(no_server)) => Failure::Unanswered(no_server.to_string()),
-            Err(_) => Failure::Failed("time is up: the server has not answered yet".to_owned()),
-        };
-        if Instant::now() + POLL >= end {
-            return Err(why);
+            Ok(Err(Unanswered::NoQuorum(why))) => {
+                last = Some((unmet(&why), Failure::Failed(format!("time is up: {why}"))));
+            }
+            Ok(Err(no_server)) => {
+                let why = no_server.to_string();
+                last = Some((unmet(&why), Failure::Unanswered(why)));
+            }
+            // An answer that was under way when time was up says nothing new.
+            Err(_) => {}
         }
-        bar.set_message(why.to_string().trim_start_matches("time is up: ").to_owned());
+        let why = last.as_ref().map_or_else(|| "no answer yet".to_owned(), |(health, _)| health.why.clone());
+        if Instant::now() + POLL >= end {
+            let silent = || (unmet(&why), Failure::Failed(format!("time is up: {why}")));
+            let (health, failure) = last.unwrap_or_else(silent);
+            return Ok((health, Some(failure)));
+        }
+        bar.set_message(why);
         tokio::time::sleep(POLL).await;
     }
 }
@@ -178,19 +200,40 @@ async fn wait(client: &Client, condition: Condition, timeout: Duration) -> Resul
 async fn await_departure(client: &Client, node: &str, timeout: Duration) -> Result<(), Failure> {
     let end = Instant::now() + timeout;
     let bar = spinner(format!("{node} is leaving"));
+    let mut why = String::new();
     while Instant::now() < end {
         // A node without a quorum may remember the member: only a fresh answer counts.
         match client.ask::<StatusDocument>(Method::GET, "status").await {
             Ok(status) if !status.stale && !status.has_member(node) => return Ok(()),
             Ok(status) => {
-                bar.set_message(format!("{node} is leaving: {} partitions moving", status.partitions.moving))
+                why = holding_up(&status);
+                bar.set_message(format!("{node} is leaving{why}"));
             }
             Err(Unanswered::Refused(why)) => return Err(Failure::Failed(why)),
-            Err(_) => {}
+            Err(error) => why = format!(": {error}"),
         }
         tokio::time::sleep(POLL).await;
     }
-    Err(Failure::Failed(format!("time is up: {node} is still leaving")))
+    Err(Failure::Failed(format!("time is up: {node} is still leaving{why}")))
+}
+
+/// What a drain waits for, as far as the status shows it.
+fn holding_up(status: &StatusDocument) -> String {
+    let down: Vec<&str> = status
+        .members
+        .iter()
+        .filter(|member| member.state == "down")
+        .map(|member| member.name.as_str())
+        .collect();
+    if status.stale {
+        ": the cluster has no quorum".to_owned()
+    } else if status.members.len() < 2 {
+        ": it is the only member, so there is nobody to take over".to_owned()
+    } else if !down.is_empty() {
+        format!(": {} does not answer; start it, or remove it when it is gone for good", down.join(", "))
+    } else {
+        format!(": {} partitions are moving", status.partitions.moving)
+    }
 }
 
 fn shown(status: &StatusDocument) -> String {

@@ -2,11 +2,15 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use trow_raft::limits::VOTERS_MAX;
 
 use crate::cli::{Failure, ServeFlags};
 use crate::config::{Config, Sources};
+
+/// A listener on loopback answers at once.
+const CONNECT: Duration = Duration::from_millis(500);
 
 /// All nodes.
 pub(super) struct Plan {
@@ -97,6 +101,22 @@ impl Plan {
             });
         }
         Ok(Plan { data_dir, cluster_dir, config, nodes })
+    }
+
+    /// Whether nobody listens where the nodes will: another cluster there would answer for them.
+    pub(super) fn ports_are_free(&self) -> Result<(), Failure> {
+        let addresses = self.nodes.iter().flat_map(|node| [node.client, node.peer, node.ops]);
+        let taken: Vec<String> = addresses
+            .filter(|address| std::net::TcpStream::connect_timeout(address, CONNECT).is_ok())
+            .map(|address| address.to_string())
+            .collect();
+        if taken.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Failed(format!(
+            "{} in use by another process: end it, or choose other ports with --base-port",
+            taken.join(", ")
+        )))
     }
 
     /// Makes the directories, and the cluster directory the first time.
