@@ -283,7 +283,21 @@ impl Drop for Cluster {
         if !self.done
             && let Some(root) = self.root.take()
         {
-            eprintln!("logs and data are kept in {}", root.keep().display());
+            let root = root.keep();
+            drop_big_blobs(&root);
+            eprintln!("logs and data are kept in {}", root.display());
+        }
+    }
+}
+
+/// What is kept of a failed scenario is for reading, so blobs too big to read are not.
+fn drop_big_blobs(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let big = entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > (16 << 20));
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => drop_big_blobs(&entry.path()),
+            Ok(_) if big && entry.path().extension().is_none() => drop(std::fs::remove_file(entry.path())),
+            _ => (),
         }
     }
 }
