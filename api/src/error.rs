@@ -68,6 +68,10 @@ problems! {
     PaginationInvalid = 400 "PAGINATION_NUMBER_INVALID";
     /// The query string cannot be decoded.
     QueryInvalid = 400 "UNSUPPORTED";
+    /// The request contradicts HTTP.
+    RequestInvalid = 400 "UNSUPPORTED";
+    /// The request's headers are larger than the limit.
+    HeadTooLarge = 431 "UNSUPPORTED";
     /// Credentials are missing or wrong.
     Unauthorized = 401 "UNAUTHORIZED";
     /// The caller is known and may not.

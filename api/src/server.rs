@@ -82,7 +82,21 @@ pub fn router(api: Api) -> Router {
         .fallback(crate::endpoints::serve)
         .with_state(endpoints)
         .merge(admin)
+        .layer(middleware::from_fn(refuse))
         .layer(middleware::from_fn_with_state(common, observe))
+}
+
+/// In the extensions of a request that the listener could not read: it gets this problem with
+/// this message, whatever its path.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused(pub Problem, pub &'static str);
+
+/// Answers a [`Refused`] request, and passes any other on.
+pub async fn refuse(request: Request, next: Next) -> Response {
+    match request.extensions().get::<Refused>() {
+        Some(Refused(problem, message)) => Error::new(*problem, *message).into_response(),
+        None => next.run(request).await,
+    }
 }
 
 struct Common {

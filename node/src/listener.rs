@@ -8,6 +8,7 @@
 mod body;
 mod connection;
 mod framing;
+mod refusal;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -56,7 +57,7 @@ impl Default for Limits {
     }
 }
 
-/// Serves `router` on `listener` until `closing`, then answers what was accepted, for at most
+/// Serves `router`, which answers what is [`Refused`](trow_api::server::Refused), on `listener` until `closing`, then answers what was accepted, for at most
 /// `limits.drain`, and returns.
 pub async fn serve(
     listener: TcpListener,

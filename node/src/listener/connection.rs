@@ -21,6 +21,7 @@ use tower::ServiceExt as _;
 
 use super::Limits;
 use super::body::{Counted, Timely};
+use super::refusal::Refusals;
 use super::state::{Due, InFlight, Shared};
 use super::watched::Watched;
 
@@ -50,10 +51,14 @@ impl Connection {
     {
         let Connection { router, from, limits, closing } = self;
         let shared = Shared::new();
-        let io = TokioIo::new(Watched::new(stream, limits.head_bytes, shared.clone()));
+        let refusals = Refusals::new();
+        let watched = Watched::new(stream, limits.head_bytes, shared.clone(), refusals.clone());
+        let io = TokioIo::new(watched);
         let (counted, stall) = (shared.clone(), limits.stall);
-        let service =
-            service_fn(move |request| answer(router.clone(), request, from, stall, counted.begin()));
+        let service = service_fn(move |mut request| {
+            refusals.mark(&mut request);
+            answer(router.clone(), request, from, stall, counted.begin())
+        });
         let builder = builder(&limits);
         let mut connection = pin!(builder.serve_connection(io, service));
 

@@ -3,8 +3,11 @@
 //! hyper resolves a request with both `Content-Length` and `Transfer-Encoding`, or with the
 //! former twice, as RFC 9112 section 6.3 allows; a proxy before it may resolve it otherwise and
 //! see another request in the body. Such a request is refused here, on the raw bytes, since hyper
-//! drops the header before anyone can see it. Everything else that is wrong is hyper's to refuse:
-//! bytes that make no sense end the following, not the connection.
+//! drops the header before anyone can see it; so are encodings other than `chunked`, a head
+//! without its one `Host` (section 3.2), and a head that is too large. Everything else that is
+//! wrong (bytes that are no HTTP, too many header lines) is hyper's to refuse, in a bare 400 or
+//! 431: bytes that make no sense end the following, not the connection. A head that is too slow
+//! gets no reply.
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +23,25 @@ pub(super) enum At {
 }
 
 /// The bytes from this offset on begin, or continue, a head that must not be acted on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ambiguous {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unfit {
     pub(super) from: usize,
+    pub(super) why: Why,
+    /// The head, as far as it was read.
+    pub(super) head: Vec<u8>,
+}
+
+/// What is wrong with a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// More than one length.
+    Lengths,
+    /// A transfer encoding that is not `chunked`, once.
+    Encoding,
+    /// Not exactly one `Host`.
+    Host,
+    /// More bytes than a head may have.
+    TooLarge,
 }
 
 /// Follows one connection.
@@ -72,8 +91,13 @@ impl Framing {
         }
     }
 
-    /// Follows the next bytes.
-    pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
+    /// How many of the last bytes are of a head that has not ended yet.
+    pub(super) fn unended(&self) -> usize {
+        self.head.len()
+    }
+
+    /// Follows the next bytes. Not to be called again after an error.
+    pub(super) fn follow(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
         let mut at = 0;
         // Where the head that is being followed began, in these bytes.
         let mut head_from = 0;
@@ -99,7 +123,7 @@ impl Framing {
                         if left == skip { State::ChunkEnd } else { State::Chunk { left: left - skip } };
                 }
                 _ => {
-                    self.byte(bytes[at]).map_err(|()| Ambiguous { from: head_from })?;
+                    self.byte(bytes[at]).map_err(|(why, head)| Unfit { from: head_from, why, head })?;
                     at += 1;
                 }
             }
@@ -107,7 +131,7 @@ impl Framing {
         Ok(())
     }
 
-    fn byte(&mut self, byte: u8) -> Result<(), ()> {
+    fn byte(&mut self, byte: u8) -> Result<(), (Why, Vec<u8>)> {
         self.state = match self.state {
             // Empty lines before a request are skipped.
             State::Head { .. } if self.head.is_empty() && matches!(byte, b'\r' | b'\n') => self.state,
@@ -138,16 +162,19 @@ impl Framing {
         Ok(())
     }
 
-    fn head_byte(&mut self, line: usize, byte: u8) -> Result<(), ()> {
+    fn head_byte(&mut self, line: usize, byte: u8) -> Result<(), (Why, Vec<u8>)> {
         self.head.push(byte);
         self.state = match byte {
             b'\n' if line == 0 => {
                 let head = std::mem::take(&mut self.head);
-                after_head(&head).ok_or(())?
+                after_head(&head).map_err(|why| (why, head))?
             }
             b'\n' => State::Head { line: 0 },
+            _ if self.head.len() > self.head_max => {
+                return Err((Why::TooLarge, std::mem::take(&mut self.head)));
+            }
             b'\r' => State::Head { line },
-            _ if self.head.len() > self.head_max || self.head == b"PRI " => {
+            _ if self.head == b"PRI " => {
                 self.head = Vec::new();
                 State::Opaque
             }
@@ -157,29 +184,39 @@ impl Framing {
     }
 }
 
-/// What follows a head; `None` when that could be understood in two ways.
-fn after_head(head: &[u8]) -> Option<State> {
-    let (mut lengths, mut length, mut encodings, mut chunked) = (0, Some(0), 0, false);
-    for line in head.split(|byte| *byte == b'\n').skip(1) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
+/// What follows a head.
+fn after_head(head: &[u8]) -> Result<State, Why> {
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let needs_host = lines.next().is_some_and(|line| line.trim_ascii_end().ends_with(b" HTTP/1.1"));
+    let (mut lengths, mut length, mut encodings, mut chunked, mut hosts) = (0, Some(0), 0, true, 0);
+    for (name, value) in lines.filter_map(header) {
         if name.eq_ignore_ascii_case(b"content-length") {
             lengths += 1;
             length = std::str::from_utf8(value).ok().and_then(|value| value.parse::<u64>().ok());
             lengths += value.iter().filter(|byte| **byte == b',').count();
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             encodings += 1;
-            let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
-            chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+            chunked = value.eq_ignore_ascii_case(b"chunked");
+        } else if name.eq_ignore_ascii_case(b"host") {
+            hosts += 1;
         }
     }
     match (lengths, encodings, length) {
-        (1.., 1.., _) | (2.., _, _) => None,
-        (_, 1.., _) if chunked => Some(State::Size { size: 0, digits: true }),
-        (_, 1.., _) | (_, _, None) => Some(State::Opaque),
-        (_, _, Some(0)) => Some(State::Head { line: 0 }),
-        (_, _, Some(left)) => Some(State::Body { left }),
+        (1.., 1.., _) | (2.., _, _) => Err(Why::Lengths),
+        (_, 2.., _) => Err(Why::Encoding),
+        (_, 1, _) if !chunked => Err(Why::Encoding),
+        _ if hosts > 1 || (hosts == 0 && needs_host) => Err(Why::Host),
+        (_, 1, _) => Ok(State::Size { size: 0, digits: true }),
+        (_, _, None) => Ok(State::Opaque),
+        (_, _, Some(0)) => Ok(State::Head { line: 0 }),
+        (_, _, Some(left)) => Ok(State::Body { left }),
     }
+}
+
+/// A header line's name and value.
+pub(super) fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    Some((line[..colon].trim_ascii(), line[colon + 1..].trim_ascii()))
 }
 
 #[cfg(test)]
@@ -190,12 +227,12 @@ mod tests {
 
     fn check(bytes: &[u8], expected: Result<At, usize>) {
         let mut whole = Framing::new(1 << 16);
-        let result = whole.follow(bytes).map(|()| whole.at()).map_err(|ambiguous| ambiguous.from);
+        let result = whole.follow(bytes).map(|()| whole.at()).map_err(|unfit| unfit.from);
         assert_eq!(result, expected, "{}", String::from_utf8_lossy(bytes));
         let mut slowly = Framing::new(1 << 16);
         let result = bytes.chunks(1).try_for_each(|byte| slowly.follow(byte)).map(|()| slowly.at());
         assert_eq!(result.is_ok(), expected.is_ok());
-        assert!(result.is_err() || result == expected.map_err(|from| Ambiguous { from }));
+        assert!(result.is_err() || result.ok() == expected.ok());
     }
 
     #[test]
@@ -203,30 +240,61 @@ mod tests {
         check(b"", Ok(At::Between));
         check(b"\r\nGET / HTT", Ok(At::Head));
         check(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", Ok(At::Between));
-        check(b"PUT / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", Ok(At::Body));
-        check(b"PUT / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", Ok(At::Between));
+        check(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab", Ok(At::Body));
+        check(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", Ok(At::Between));
         check(
-            b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=1\r\nabc\r\n0\r\nt: 1\r\n",
+            b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;x=1\r\nabc\r\n0\r\nt: 1\r\n",
             Ok(At::Body),
         );
-        check(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Ok(At::Between));
-        check(b"PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET", Ok(At::Head));
+        check(
+            b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            Ok(At::Between),
+        );
+        check(b"PUT / HTTP/1.1\r\nHost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET", Ok(At::Head));
         check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Ok(At::Opaque));
     }
 
     #[test]
     fn requests_with_two_lengths_are_ambiguous() {
-        check(b"PUT / HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n", Err(0));
-        check(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", Err(0));
-        check(b"PUT / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\n", Err(0));
-        check(b"PUT / HTTP/1.1\r\ncontent-length: 3, 3\r\n\r\n", Err(0));
-        // The second of two pipelined requests.
-        check(b"GET / HTTP/1.1\r\n\r\nPUT / HTTP/1.1\ncontent-length: 3\ntransfer-encoding: x\n\n", Err(18));
         check(
-            b"PUT / HTTP/1.1\r\ncontent-length: 2\r\n\r\nabPUT / HTTP/1.1\r\ncontent-length: 1\r\n\
-              transfer-encoding: chunked\r\n\r\n",
-            Err(39),
+            b"PUT / HTTP/1.1\r\nHost: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
+            Err(0),
         );
+        check(
+            b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+            Err(0),
+        );
+        check(b"PUT / HTTP/1.1\r\nHost: x\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\n", Err(0));
+        check(b"PUT / HTTP/1.1\r\nHost: x\r\ncontent-length: 3, 3\r\n\r\n", Err(0));
+        // The second of two pipelined requests.
+        check(b"GET / HTTP/1.0\r\n\r\nPUT / HTTP/1.1\ncontent-length: 3\ntransfer-encoding: x\n\n", Err(18));
+        check(
+            b"PUT / HTTP/1.1\r\nHost: x\r\ncontent-length: 2\r\n\r\nabPUT / HTTP/1.1\r\nHost: x\r\ncontent-length: 1\r\n\
+              transfer-encoding: chunked\r\n\r\n",
+            Err(48),
+        );
+    }
+
+    #[test]
+    fn only_chunked_once_and_one_host_are_fit() {
+        let encodings = [
+            "gzip, chunked",
+            "chunked, chunked",
+            "x",
+            "chunked;x",
+            "",
+            "chunked\r\ntransfer-encoding: chunked",
+        ];
+        for encoding in encodings {
+            let head = format!("PUT / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: {encoding}\r\n\r\n");
+            check(head.as_bytes(), Err(0));
+        }
+        check(b"GET / HTTP/1.1\r\n\r\n", Err(0));
+        check(b"GET / HTTP/1.1\r\nhost: x\r\nHost: x\r\n\r\n", Err(0));
+        check(b"GET / HTTP/1.0\r\nhost: x\r\nhost: y\r\n\r\n", Err(0));
+        check(b"GET / HTTP/1.0\r\n\r\n", Ok(At::Between));
+        check(&[b"G".as_slice(), &[b'\r'; 1 << 17]].concat(), Err(0));
+        check(b"GET / HTTP/1.1\r\nhost:\r\n\r\n", Ok(At::Between));
     }
 
     proptest! {

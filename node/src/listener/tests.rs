@@ -40,12 +40,23 @@ async fn start(limits: Limits) -> Server {
         .route("/echo", put(|body: Bytes| async move { body }))
         .route("/big", get(big))
         .route("/slow", get(slow))
-        .route("/early", put(early));
+        .route("/early", put(early))
+        .layer(axum::middleware::from_fn(trow_api::server::refuse))
+        .layer(axum::middleware::from_fn(named));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let closing = CancellationToken::new();
     let task = tokio::spawn(serve(listener, router, None, limits, closing.clone()));
     Server { address, closing, task }
+}
+
+/// Stands for what the API puts on each reply.
+async fn named(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    let id = trow_api::request_id::RequestId::accept(request.headers());
+    let mut reply = next.run(request).await;
+    reply.headers_mut().insert(trow_api::server::NODE, http::HeaderValue::from_static("n1"));
+    reply.headers_mut().insert(trow_api::request_id::HEADER, id.to_header());
+    reply
 }
 
 impl Server {
@@ -105,6 +116,34 @@ async fn requests_with_two_lengths_get_a_400() {
     let reply = server.ask(&two).await;
     assert!(reply.starts_with("HTTP/1.1 200 ") && reply.contains("here"), "{reply}");
     assert!(reply.contains("HTTP/1.1 400 "), "{reply}");
+}
+
+#[tokio::test]
+async fn refused_heads_get_a_reply_as_any_other() {
+    let server = start(Limits::default()).await;
+    let filler = format!("x-filler: {}", "y".repeat(70 << 10));
+    for (head, status) in [
+        ("host: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked", 400),
+        ("host: x\r\ntransfer-encoding: gzip, chunked", 400),
+        ("host: x\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked", 400),
+        ("host: x\r\nhost: y", 400),
+        ("accept: x", 400),
+        (&filler, 431),
+    ] {
+        let request = format!("PUT /echo HTTP/1.1\r\nx-request-id: abc-1\r\n{head}\r\n\r\nabc");
+        let reply = server.ask(request.as_bytes()).await;
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{reply}");
+        for part in ["trow-node: n1\r\n", "x-request-id: abc-1\r\n", r#"{"errors":[{"#, "UNSUPPORTED"] {
+            assert!(reply.contains(part), "{part:?} is missing: {reply}");
+        }
+        assert_eq!(reply.matches("HTTP/1.1 ").count(), 1, "{reply}");
+    }
+    // Behind a slow answer, in a connection that is then closed; HEAD has no body.
+    let two = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\nHEAD / HTTP/1.1\r\n\r\n";
+    let reply = server.ask(two).await;
+    let (slow, refused) = reply.split_once("slow").unwrap();
+    assert!(slow.starts_with("HTTP/1.1 200 ") && refused.starts_with("HTTP/1.1 400 "), "{reply}");
+    assert!(refused.ends_with("\r\n\r\n"), "{reply}");
 }
 
 #[tokio::test]
