@@ -21,10 +21,10 @@ use crate::blobs::ByteStream;
 use crate::error::{Error, Problem};
 use crate::metrics::HttpMetrics;
 
-/// Longest that unwanted bytes are read.
-const DRAIN_TIME: Duration = Duration::from_secs(30);
+/// Longest that unwanted bytes are read: enough for a client to notice its answer.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// Most unwanted bytes that are read.
-const DRAIN_BYTES: usize = 1 << 30;
+const DRAIN_BYTES: usize = 64 << 20;
 
 /// The body of a request.
 pub(crate) struct Incoming {
@@ -145,6 +145,21 @@ mod tests {
 
     fn incoming(bytes: usize) -> Incoming {
         Incoming::new(&HeaderMap::new(), Body::from(vec![0; bytes]))
+    }
+
+    #[tokio::test]
+    async fn unwanted_bodies_are_read_for_a_bounded_while() {
+        let read = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (count, (ended, end)) = (Arc::clone(&read), tokio::sync::oneshot::channel::<()>());
+        let endless = futures::stream::repeat_with(move || {
+            let _lives_as_long = &ended;
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            io::Result::Ok(Bytes::from_static(&[0; 1 << 20]))
+        });
+        drop(Incoming::new(&HeaderMap::new(), Body::from_stream(endless)));
+        let given_up = tokio::time::timeout(Duration::from_secs(20), end).await;
+        assert!(given_up.is_ok(), "an endless body is still being read");
+        assert_eq!(read.load(std::sync::atomic::Ordering::Relaxed), 65);
     }
 
     #[tokio::test]
