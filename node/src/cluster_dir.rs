@@ -144,7 +144,10 @@ fn write(dir: &Path, name: &str, mode: u32, text: &str) -> Result<(), ClusterDir
 pub fn open(path: &Path) -> Result<ClusterDir, ClusterDirError> {
     let read = |name: &str| {
         let path = path.join(name);
-        fs::read_to_string(&path).map_err(|source| ClusterDirError::Io { doing: "read", path, source })
+        fs::read_to_string(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::InvalidData => ClusterDirError::Invalid { path, why: "it is not text".to_owned() },
+            _ => ClusterDirError::Io { doing: "read", path, source },
+        })
     };
     let invalid = |name: &str, why: String| ClusterDirError::Invalid { path: path.join(name), why };
     let ca_cert = CertificateDer::from_pem_slice(read(CA_CERT)?.as_bytes())

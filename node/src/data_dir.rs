@@ -65,6 +65,15 @@ pub enum DataDirError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A file of it holds no text.
+    #[error(
+        "{} is damaged (it is not text); restore it, or empty the data directory so that this node joins \
+         as a new one", path.display()
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+    },
     /// It cannot be read or written.
     #[error("{action} {}: {source}", path.display())]
     Io {
@@ -116,8 +125,15 @@ impl DataDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 write_durably(&self.path, "CLUSTER", &mine)
             }
-            Err(source) => Err(io_error("read", &file)(source)),
+            Err(error) => Err(unreadable(&file, error)),
         }
+    }
+}
+
+fn unreadable(path: &Path, error: io::Error) -> DataDirError {
+    match error.kind() {
+        io::ErrorKind::InvalidData => DataDirError::Damaged { path: path.to_owned() },
+        _ => io_error("read", path)(error),
     }
 }
 
@@ -160,7 +176,7 @@ fn version(dir: &Path) -> Result<(), DataDirError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             write_durably(dir, "VERSION", &format!("{VERSION}\n"))
         }
-        Err(source) => Err(io_error("read", &path)(source)),
+        Err(error) => Err(unreadable(&path, error)),
     }
 }
 
@@ -208,5 +224,19 @@ mod tests {
         data.tie(b"ca", Path::new("/c")).unwrap();
         let refused = data.tie(b"other", Path::new("/c")).unwrap_err();
         assert!(matches!(refused, DataDirError::OtherCluster { .. }), "{refused}");
+    }
+
+    #[test]
+    fn damaged_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let damage = |name: &str| fs::write(dir.path().join(name), b"\xff\xfe").unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        damage("CLUSTER");
+        let refused = data.tie(b"ca", Path::new("/c")).unwrap_err().to_string();
+        assert!(refused.contains("CLUSTER is damaged") && refused.contains("restore it"), "{refused}");
+        drop(data);
+        damage("VERSION");
+        let refused = DataDir::open(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("VERSION is damaged") && refused.contains("restore it"), "{refused}");
     }
 }

@@ -73,6 +73,9 @@ impl Identity {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Identity::make(data_dir),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(IdentityError::Invalid { path, why: "it is not text".to_owned() });
+            }
             Err(source) => return Err(IdentityError::Io { doing: "read", path, source }),
         };
         let key = KeyPair::from_pem(&text)
@@ -186,6 +189,8 @@ mod tests {
     #[test]
     fn damaged_key_is_refused_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(KEY_FILE), b"\xff\xfe").unwrap();
+        assert!(matches!(Identity::open(dir.path()), Err(IdentityError::Invalid { .. })));
         fs::write(dir.path().join(KEY_FILE), "nonsense").unwrap();
         assert!(matches!(Identity::open(dir.path()), Err(IdentityError::Invalid { .. })));
         assert_eq!(fs::read_to_string(dir.path().join(KEY_FILE)).unwrap(), "nonsense");

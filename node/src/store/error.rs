@@ -11,6 +11,14 @@ pub enum StoreError {
     /// The disk is full up to the headroom kept for consensus: 507 to a client.
     #[error("no space left for blobs in the data directory; free some or add disk")]
     NoSpace,
+    /// A small file that the store cannot do without. It is not made anew: what it said binds.
+    #[error("{} is damaged ({why}); restore it, or empty the data directory so that this node joins as a new one", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// Anything else the operating system said.
     #[error("{doing} {}", path.display())]
     Io {

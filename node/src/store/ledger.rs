@@ -38,11 +38,13 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Reads `store.gen`, or begins at generation 1.
     pub(super) fn open(root: &Path, file: &Path) -> Result<Ledger, StoreError> {
+        let damaged = |why| StoreError::Damaged { path: file.to_owned(), why };
         let generation = match fs::read_to_string(file) {
-            Ok(text) => text.trim_end().parse().map(Generation).map_err(|_| {
-                let what = io::Error::new(io::ErrorKind::InvalidData, "it does not hold a number");
-                StoreError::io("read the store's generation from", file, what)
-            })?,
+            Ok(text) => {
+                let number = text.trim_end().parse().map(Generation);
+                number.map_err(|_| damaged("it does not hold a number"))?
+            }
+            Err(err) if err.kind() == io::ErrorKind::InvalidData => return Err(damaged("it is not text")),
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
                 write(root, file, Generation(1))?;
                 Generation(1)
@@ -118,6 +120,18 @@ mod tests {
         let mut second = Ledger::open(dir.path(), &file).unwrap();
         assert_eq!(second.reserve(dir.path(), &file, Generation(1)).unwrap(), Generation(3));
         assert_eq!(second.reserve(dir.path(), &file, Generation(9)).unwrap(), Generation(10));
+    }
+
+    #[test]
+    fn a_damaged_generation_is_named_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("store.gen");
+        for damage in [b"\xff\xfe".as_slice(), b"many"] {
+            fs::write(&file, damage).unwrap();
+            let refused = Ledger::open(dir.path(), &file).err().unwrap().to_string();
+            assert!(refused.contains("store.gen is damaged") && refused.contains("restore it"), "{refused}");
+            assert_eq!(fs::read(&file).unwrap(), damage);
+        }
     }
 
     #[test]
