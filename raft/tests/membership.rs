@@ -3,10 +3,12 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use common::net::Fault;
 use common::{Cluster, Node, eventually, member, tick};
-use trow_raft::{Command, JoinError, MemberState, NodeId, PartitionId, Refusal};
+use trow_raft::{Command, JoinError, MemberState, NodeId, PartitionId, ProposeError, Refusal};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -156,5 +158,46 @@ async fn a_newcomer_takes_the_name_of_a_dead_member_but_not_of_a_live_one() {
     })
     .await;
     node.stop().await;
+    cluster.stop().await;
+}
+
+/// A newcomer with the name of member 3 asks node `through`; it must be refused.
+async fn is_refused_the_name_of_3(cluster: &Cluster, through: NodeId) {
+    let mut newcomer = member(9);
+    newcomer.name = "n3".into();
+    let error = cluster.node(through).metadata.join(newcomer).await.expect_err("n3 lives");
+    let refused = matches!(error, JoinError::NotNow(ProposeError::Refused(_)));
+    assert!(refused, "{error}");
+    let view = cluster.node(through).metadata.local();
+    assert!(view.member(NodeId(3)).expect("readable").is_some(), "a live member was removed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_was_never_heard_of_is_not_taken_for_dead() {
+    let cluster = Cluster::with(3, |settings| settings.silence = Arc::new(|_| None)).await;
+    for through in [1, 2] {
+        is_refused_the_name_of_3(&cluster, NodeId(through)).await;
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_answers_keeps_its_name_however_silent_it_seems() {
+    let long = Duration::from_secs(60);
+    let cluster = Cluster::with(3, |settings| settings.silence = Arc::new(move |_| Some(long))).await;
+    let mut leader = cluster.leader().await;
+    if leader == NodeId(3) {
+        cluster.node(leader).metadata.transfer_leadership().await;
+        eventually("another leads", || {
+            leader = cluster.nodes[0].metadata.leadership().leader.unwrap_or(NodeId(3));
+            leader != NodeId(3)
+        })
+        .await;
+    }
+    // What it acknowledged is older than a name is defended for.
+    cluster.net.fault(leader, NodeId(3), "Append", Fault::Refused);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    is_refused_the_name_of_3(&cluster, leader).await;
+    cluster.net.heal();
     cluster.stop().await;
 }

@@ -75,8 +75,8 @@ impl ProposeError {
 /// A node was not added.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum JoinError {
-    /// Try again.
-    #[error("the cluster has no quorum to admit a node: {0}")]
+    /// Try again: there is no quorum, or another bearer of its name is not known to be gone.
+    #[error("the cluster does not admit the node now: {0}")]
     NotNow(#[from] ProposeError),
     /// It will not be admitted as it is: its id was removed, or a live member has its name.
     #[error("refused: {0}")]

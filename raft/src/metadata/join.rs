@@ -1,21 +1,29 @@
 //! Joining: a learner and its row in one entry.
+//!
+//! Always holds: a member loses its name to a newcomer only when the leader itself has not heard
+//! it for a while and cannot reach it. Never does: take not having heard of a member for its death.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tonic::Code;
 
 use super::leader::Proposed;
 use super::propose::Via;
 use super::{JoinError, Metadata, ProposeError};
 use crate::codec;
 use crate::command::{Command, Outcome, Refusal};
+use crate::consensus::network::client;
 use crate::consensus::types::Membership;
 use crate::id::{ClusterId, NodeId};
 use crate::member::{Member, MemberState};
+use crate::proto::raft as pb;
 
 /// A node that was silent for this long does not defend its name against a newcomer.
 const GONE: Duration = Duration::from_secs(5);
+/// How long a member that seems gone has to answer before its name is given away.
+const PROBE: Duration = Duration::from_secs(1);
 
 impl Metadata {
     /// Adds `member` as a joining learner, in one entry with its row. Runs on any member. A node
@@ -25,7 +33,7 @@ impl Metadata {
     /// No quorum, or the node is refused.
     pub async fn join(&self, member: Member) -> Result<ClusterId, JoinError> {
         let Some(cluster) = self.local().cluster().ok().flatten() else { return Err(JoinError::Unborn) };
-        self.make_room_for(&member).await?;
+        self.refuse_early(&member).await?;
         let applied = self.submit("system", Command::ChangeMember { member }, Via::Join).await?;
         match applied.outcome {
             Outcome::Done => Ok(cluster),
@@ -33,24 +41,64 @@ impl Metadata {
         }
     }
 
-    /// Refuses who must not join, and removes a dead member whose name the newcomer bears.
-    async fn make_room_for(&self, member: &Member) -> Result<(), JoinError> {
+    /// Refuses who must not join: a removed node, and one with the name of a member that this node
+    /// hears. Whether another bearer of the name is gone is for the leader to say.
+    async fn refuse_early(&self, member: &Member) -> Result<(), JoinError> {
         let unknown = |why: &dyn std::fmt::Display| JoinError::NotNow(ProposeError::Unknown(why.to_string()));
         let view = self.read(Duration::from_secs(5)).await.map_err(|_| ProposeError::NoLeader)?;
         if view.removed(member.id).map_err(|error| unknown(&error))? {
             return Err(JoinError::Refused(Refusal::Removed));
         }
         let members = view.members().map_err(|error| unknown(&error))?;
-        let same_name = members.iter().find(|other| other.name == member.name && other.id != member.id);
-        let Some(other) = same_name else { return Ok(()) };
-        let silent = other.id != self.id()
-            && (self.0.settings.silence)(other.id).is_none_or(|silence| silence >= GONE);
-        if !silent {
+        let Some(other) = bearer(&members, member) else { return Ok(()) };
+        let heard = (self.0.settings.silence)(other.id);
+        if other.id == self.id() || heard.is_some_and(|silence| silence < GONE) {
             return Err(JoinError::Refused(Refusal::NameTaken { by: other.id }));
         }
-        tracing::warn!(name = member.name, old = %other.id, new = %member.id, "a silent member is replaced by a new one of its name");
-        self.propose("system", Command::RemoveMember { node: other.id }).await?;
         Ok(())
+    }
+
+    /// On the leader: removes the member whose name the newcomer bears, once it is certainly gone.
+    async fn make_room_for(&self, member: &Member) -> Result<(), Proposed> {
+        let members = self.local().members().map_err(|error| Proposed::Refused(error.to_string()))?;
+        let Some(other) = bearer(&members, member) else { return Ok(()) };
+        if !self.is_gone(other.id).await? {
+            let (name, id) = (&member.name, other.id);
+            return Err(Proposed::Refused(format!(
+                "the name {name} belongs to member {id}, which is not known to be gone; stop it or remove it, or choose another name"
+            )));
+        }
+        tracing::warn!(name = member.name, old = %other.id, new = %member.id, "a silent member is replaced by a new one of its name");
+        let number = self.0.proposer.number().await;
+        let envelope = number.envelope("system", Command::RemoveMember { node: other.id });
+        match self.lead_proposal(codec::encode_envelope(&envelope)).await {
+            Proposed::Applied(_) => Ok(()),
+            failed => Err(failed),
+        }
+    }
+
+    /// Whether this leader neither heard `node` for [`GONE`] by any channel nor reaches it now. A
+    /// node that this process never heard counts from the start of the process.
+    async fn is_gone(&self, node: NodeId) -> Result<bool, Proposed> {
+        let Some(sight) = self.sight() else { return Err(Proposed::Forward) };
+        let silence = sight.silence.get(&node).copied().unwrap_or_else(|| {
+            let listened = self.0.opened.elapsed();
+            (self.0.settings.silence)(node).map_or(listened, |silence| silence.min(listened))
+        });
+        Ok(node != self.id() && silence >= GONE && !self.answers(node).await)
+    }
+
+    /// Whether `node` answers a call, if only to refuse it.
+    async fn answers(&self, node: NodeId) -> bool {
+        let call = async {
+            let mut client = client(&self.0.settings.connect, node).await?;
+            client.wait_applied(pb::WaitAppliedRequest { index: 0, timeout_ms: 0 }).await
+        };
+        match tokio::time::timeout(PROBE, call).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(status)) => matches!(status.code(), Code::PermissionDenied | Code::Internal),
+            Err(_) => false,
+        }
     }
 
     /// On the leader: writes the row and the learner as one entry.
@@ -62,6 +110,9 @@ impl Metadata {
         };
         if let Err(why) = self.admissible(&member) {
             return Proposed::Refused(why);
+        }
+        if let Err(failed) = self.make_room_for(&member).await {
+            return failed;
         }
         let id = member.id.0;
         let known = self.0.raft.voter_ids().chain(self.0.raft.learner_ids()).any(|known| known == id);
@@ -80,12 +131,13 @@ impl Metadata {
         if view.removed(member.id).map_err(|error| error.to_string())? {
             return Err(Refusal::Removed.to_string());
         }
-        let members = view.members().map_err(|error| error.to_string())?;
-        match members.iter().find(|other| other.name == member.name && other.id != member.id) {
-            Some(other) => Err(Refusal::NameTaken { by: other.id }.to_string()),
-            None => Ok(()),
-        }
+        Ok(())
     }
+}
+
+/// The member that has the name of `newcomer` under another id.
+fn bearer<'a>(members: &'a [Member], newcomer: &Member) -> Option<&'a Member> {
+    members.iter().find(|other| other.name == newcomer.name && other.id != newcomer.id)
 }
 
 fn with_learner(membership: &Membership, id: u64) -> Membership {
