@@ -270,11 +270,13 @@ impl Machine {
                 path
             }
         };
-        let state = self.0.files.install(&path, self.0.planted)?;
-        let (found, _) = position(&state.view().map_err(io::Error::other)?)?;
-        if found != expected {
-            return Err(io::Error::other("the snapshot does not stand where its header says"));
-        }
+        let state = self.0.files.install(&path, self.0.planted, |state| {
+            let (found, _) = position(&state.view().map_err(io::Error::other)?)?;
+            match found == expected {
+                true => Ok(()),
+                false => Err(io::Error::other("the snapshot does not stand where its header says")),
+            }
+        })?;
         *self.0.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(state);
         Ok(())
     }

@@ -16,6 +16,8 @@ use crate::planted::Planted;
 use crate::state::{State, StateError, View};
 
 const CURRENT: &str = "CURRENT";
+/// The state file of a new directory.
+const FIRST: &str = "state-0.redb";
 
 /// What a snapshot is on its way.
 pub(crate) enum SnapshotData {
@@ -43,22 +45,33 @@ impl StateFiles {
     ) -> Result<(StateFiles, State), FilesError> {
         fs::create_dir_all(dir)?;
         let files = StateFiles { dir: dir.to_owned(), reserve, next: AtomicU64::new(1) };
-        let name = match fs::read_to_string(dir.join(CURRENT)) {
-            Ok(name) => name.trim().to_owned(),
+        let (number, state) = match fs::read_to_string(dir.join(CURRENT)) {
+            Ok(name) => {
+                let name = name.trim();
+                let number = number_of(name).ok_or_else(|| damaged(dir, format!("it says {name:?}")))?;
+                // Opening would make the file that is missing, and fill the one that is empty.
+                match fs::metadata(dir.join(name)) {
+                    Ok(found) if found.is_file() && found.len() > 0 => {}
+                    Ok(_) => return Err(damaged(dir, format!("{name} is empty"))),
+                    Err(error) => return Err(damaged(dir, format!("{name}: {error}"))),
+                }
+                (number, files.state(name, planted)?)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let name = "state-0.redb".to_owned();
+                if let Some(name) = files.states()?.into_iter().find(|name| name != FIRST) {
+                    return Err(damaged(dir, format!("it is missing, and there is {name}")));
+                }
                 // Without `CURRENT` the file was never complete.
-                let _ = fs::remove_file(dir.join(&name));
-                drop(files.state(&name, planted)?);
-                files.set_current(&name)?;
-                name
+                let _ = fs::remove_file(dir.join(FIRST));
+                drop(files.state(FIRST, planted)?);
+                files.set_current(FIRST)?;
+                (0, files.state(FIRST, planted)?)
             }
             Err(error) => return Err(error.into()),
         };
-        files.delete_others(&name)?;
-        let number = name.trim_start_matches("state-").trim_end_matches(".redb").parse::<u64>();
-        files.next.store(number.unwrap_or(0) + 1, Ordering::Relaxed);
-        let state = files.state(&name, planted)?;
+        files.next.store(number + 1, Ordering::Relaxed);
+        files.delete_scratch()?;
+        files.delete_others(&state_name(number))?;
         Ok((files, state))
     }
 
@@ -67,12 +80,25 @@ impl StateFiles {
         self.dir.join(format!("{kind}-{}.tmp", self.next.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// Makes the complete and durable file at `from` the current state and opens it.
-    pub(crate) fn install(&self, from: &Path, planted: Planted) -> Result<State, FilesError> {
-        let name = format!("state-{}.redb", self.next.fetch_add(1, Ordering::Relaxed));
+    /// Makes the complete and durable file at `from` the current state and opens it, if `check`
+    /// accepts it; otherwise deletes it and leaves the current state as it is.
+    pub(crate) fn install(
+        &self,
+        from: &Path,
+        planted: Planted,
+        check: impl FnOnce(&State) -> io::Result<()>,
+    ) -> Result<State, FilesError> {
+        let name = state_name(self.next.fetch_add(1, Ordering::Relaxed));
         let path = self.dir.join(&name);
         fs::rename(from, &path)?;
-        let state = self.state(&name, planted)?;
+        let checked = self.state(&name, planted).map_err(FilesError::from).and_then(|state| {
+            check(&state)?;
+            Ok(state)
+        });
+        let state = checked.inspect_err(|_| {
+            // What is left over is deleted at the next start.
+            let _ = fs::remove_file(&path);
+        })?;
         self.set_current(&name)?;
         self.delete_others(&name)?;
         Ok(state)
@@ -92,21 +118,63 @@ impl StateFiles {
         File::open(&self.dir)?.sync_all()
     }
 
-    fn delete_others(&self, current: &str) -> io::Result<()> {
-        for entry in fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name != CURRENT && name != current {
-                fs::remove_file(entry.path())?;
-            }
-        }
-        Ok(())
+    /// The names of the state files.
+    fn states(&self) -> io::Result<Vec<String>> {
+        let mut names = self.names()?;
+        names.retain(|name| number_of(name).is_some());
+        Ok(names)
     }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    /// Only at the start: later, somebody is at work on such a file.
+    fn delete_scratch(&self) -> io::Result<()> {
+        let mut names = self.names()?;
+        names.retain(|name| name.ends_with(".tmp"));
+        names.iter().try_for_each(|name| self.delete(name))
+    }
+
+    fn delete_others(&self, current: &str) -> io::Result<()> {
+        let mut names = self.states()?;
+        names.retain(|name| name != current);
+        names.iter().try_for_each(|name| self.delete(name))
+    }
+
+    fn delete(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn state_name(number: u64) -> String {
+    format!("state-{number}.redb")
+}
+
+/// The number in the name of a state file; none for any other name.
+fn number_of(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("state-")?.strip_suffix(".redb")?.parse().ok()?;
+    (state_name(number) == name).then_some(number)
+}
+
+fn damaged(dir: &Path, why: String) -> FilesError {
+    FilesError::Current { path: dir.join(CURRENT), why }
 }
 
 /// A state file cannot be opened or switched to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FilesError {
+    #[error(
+        "{} does not name a state file: {why}; nothing was deleted; restore the file, or empty the data directory so that the node joins again under a new id", path.display()
+    )]
+    Current { path: PathBuf, why: String },
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -117,7 +185,7 @@ impl From<FilesError> for io::Error {
     fn from(error: FilesError) -> Self {
         match error {
             FilesError::Io(error) => error,
-            FilesError::State(error) => io::Error::other(error),
+            error => io::Error::other(error),
         }
     }
 }
