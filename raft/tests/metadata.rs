@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Cluster, eventually, tick};
-use trow_raft::{Outcome, ProposeError};
+use trow_raft::{Metadata, NodeId, OpenError, Outcome, ProposeError, Settings};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -111,4 +111,30 @@ async fn three_thousand_proposals_at_once_each_apply_once_and_share_fsyncs() {
     assert!(fsyncs < 1500, "{fsyncs} fsyncs for 3000 entries");
     println!("{fsyncs} fsyncs for 3000 entries");
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_its_log_does_not_start() {
+    let mut cluster = Cluster::new(1).await;
+    let dir = cluster.dir(1);
+    cluster.nodes.remove(0).stop().await;
+    let log = dir.join("log.redb");
+    let kept = dir.join("kept");
+    let fresh = dir.join("fresh");
+    std::fs::rename(&log, &kept).expect("moved");
+    let other = common::Node::start(&cluster.net, 2, &fresh, Default::default()).await;
+    other.stop().await;
+    let damages: [(&str, &dyn Fn()); 3] = [
+        ("missing", &|| ()),
+        ("empty", &|| std::fs::write(&log, b"").expect("written")),
+        ("new", &|| assert!(std::fs::copy(fresh.join("log.redb"), &log).expect("copied") > 0)),
+    ];
+    for (what, damage) in damages {
+        damage();
+        let opened = Metadata::open(Settings::alone(NodeId(1), &dir)).await;
+        let Err(error) = opened else { panic!("it started with a log that is {what}") };
+        assert!(matches!(error, OpenError::LogLost { .. }), "{what}: {error}");
+    }
+    std::fs::rename(&kept, &log).expect("moved");
+    common::Node::start(&cluster.net, 1, &dir, Default::default()).await.stop().await;
 }

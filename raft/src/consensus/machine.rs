@@ -53,6 +53,19 @@ struct Inner {
 }
 
 impl Machine {
+    /// Whether a state was ever made in `dir`.
+    pub(crate) fn exists(dir: &Path) -> bool {
+        StateFiles::exist(dir)
+    }
+
+    /// Whether the state holds any entry.
+    pub(crate) fn applied_any(&self) -> bool {
+        match self.view().log_id() {
+            Ok(log_id) => log_id.is_some(),
+            Err(error) => fatal("read of the state", &error),
+        }
+    }
+
     /// Opens the state in `dir`. `flushed` is one past the highest durable log index.
     pub(crate) fn open(
         dir: &Path,

@@ -75,6 +75,11 @@ impl StateFiles {
         Ok((files, state))
     }
 
+    /// Whether there is a directory of state files at `dir`, complete or damaged.
+    pub(crate) fn exist(dir: &Path) -> bool {
+        dir.join(CURRENT).exists()
+    }
+
     /// A path nobody uses, for a file under construction.
     pub(crate) fn scratch(&self, kind: &str) -> PathBuf {
         self.dir.join(format!("{kind}-{}.tmp", self.next.fetch_add(1, Ordering::Relaxed)))

@@ -24,6 +24,15 @@ pub enum OpenError {
         /// Why.
         why: String,
     },
+    /// There is a state and no log: this node would vote a second time where it voted before, and
+    /// no longer have what it acknowledged.
+    #[error(
+        "the log {} is missing or empty, but the node was a member; restore it, or empty the data directory so that the node joins again under a new id", path.display()
+    )]
+    LogLost {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The state is not readable, or needs a newer program.
     #[error("open the state {}: {why}", path.display())]
     State {

@@ -32,14 +32,22 @@ impl Metadata {
         let dir = settings.dir.clone();
         let io = |path: std::path::PathBuf| move |source| OpenError::Io { path, source };
         std::fs::create_dir_all(&dir).map_err(io(dir.clone()))?;
-        let boot = boot::count(&dir).map_err(io(dir.join("boot")))?;
         let reserve = Arc::new(Reserve::open(&dir.join("reserve")).map_err(io(dir.join("reserve")))?);
         let path = dir.join("log.redb");
+        // The state is made after the log: with the one and without the other, a disk was damaged.
+        let log_is_there = std::fs::metadata(&path).is_ok_and(|found| found.len() > 0);
+        if !log_is_there && Machine::exists(&dir.join("state")) {
+            return Err(OpenError::LogLost { path });
+        }
         let log = LogStore::open(&path, reserve.clone(), settings.planted)
             .map_err(|error| OpenError::Log { path, why: error.to_string() })?;
         let path = dir.join("state");
         let machine = Machine::open(&path, log.flushed(), settings.planted, Some(reserve.clone()))
             .map_err(|error| OpenError::State { path, why: error.to_string() })?;
+        if machine.applied_any() && !log.is_used() {
+            return Err(OpenError::LogLost { path: dir.join("log.redb") });
+        }
+        let boot = boot::count(&dir).map_err(io(dir.join("boot")))?;
 
         let network =
             Network { me: settings.id, connect: settings.connect.clone(), machine: machine.clone() };
