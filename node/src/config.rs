@@ -61,8 +61,8 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 impl Config {
-    /// Reads and checks the configuration; gives it with the keys that were set and have no
-    /// effect in this version.
+    /// Reads and checks the configuration; gives it with the keys that were set to something
+    /// else than their default and have no effect in this version.
     ///
     /// # Errors
     /// Every bad value.
@@ -74,7 +74,7 @@ impl Config {
         let mut reader = Reader::new(sources.flags, sources.env, file_name, table);
         let config = Config::read(&mut reader);
         check::rules(&config, &mut reader);
-        let idle = effect::without(reader.set());
+        let idle = effect::without(&reader);
         match reader.finish() {
             problems if problems.is_empty() => Ok((config, idle)),
             problems => Err(Problems(problems)),

@@ -108,8 +108,8 @@ impl Serve {
         let sources = Sources::of_process(self.flags.values(), self.config);
         let (config, idle) =
             Config::load(sources).map_err(|problems| Failure::Usage(problems.to_string()))?;
-        for setting in idle {
-            tracing::warn!(setting, "this version does not have what the setting is for: it has no effect");
+        if !idle.is_empty() {
+            tracing::warn!("these settings have no effect in this version: {}", idle.join(", "));
         }
         if self.check {
             return super::print_line("the configuration is valid");

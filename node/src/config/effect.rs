@@ -1,6 +1,10 @@
 //! Which settings have no effect in this version.
 //!
-//! Always holds: a setting that is accepted and ignored is said to be ignored when it is set.
+//! Always holds: a setting that is accepted and ignored is said to be ignored when it is set to
+//! anything but its default.
+
+use super::reader::Reader;
+use super::tree::{Config, Upstream};
 
 /// Sections and keys of capabilities that this version does not have.
 const LATER: &[&str] = &[
@@ -15,7 +19,18 @@ const LATER: &[&str] = &[
     "server.hostnames",
 ];
 
-/// Those of the keys that were `set` which have no effect.
-pub(super) fn without(set: &std::collections::BTreeSet<String>) -> Vec<String> {
-    set.iter().filter(|key| LATER.iter().any(|later| key.starts_with(later))).cloned().collect()
+/// Those of the settings that change something which has no effect.
+pub(super) fn without(reader: &Reader) -> Vec<String> {
+    let later = reader.set().filter(|key| LATER.iter().any(|later| key.starts_with(later)));
+    // What no setting at all is read as.
+    let defaults = with(reader, "");
+    later.filter(|key| with(reader, key) != defaults).map(str::to_owned).collect()
+}
+
+/// The configuration with only this setting given.
+fn with(reader: &Reader, key: &str) -> Config {
+    let mut config = Config::read(&mut reader.only(key));
+    // A table with nothing but defaults says nothing.
+    config.later.upstreams.retain(|_, upstream| *upstream != Upstream::default());
+    config
 }

@@ -50,6 +50,15 @@ fn is_foreign(name: &str) -> bool {
     name == "TROW_SERVER" || service(name)
 }
 
+/// A setting as it was given.
+#[derive(Clone, Debug)]
+struct Given {
+    path: Vec<String>,
+    /// The setting, and where it was found.
+    source: String,
+    value: Value,
+}
+
 /// The settings as they were given, waiting to be asked for.
 pub(super) struct Reader {
     flags: Vec<FlagValue>,
@@ -57,7 +66,7 @@ pub(super) struct Reader {
     file_name: String,
     file: BTreeMap<Vec<String>, Value>,
     asked: BTreeSet<Vec<String>>,
-    set: BTreeSet<String>,
+    set: BTreeMap<String, Given>,
     problems: Vec<Problem>,
 }
 
@@ -70,7 +79,7 @@ impl Reader {
     ) -> Self {
         let mut file = BTreeMap::new();
         flatten(&mut file, &mut Vec::new(), table);
-        let (asked, set) = (BTreeSet::new(), BTreeSet::new());
+        let (asked, set) = (BTreeSet::new(), BTreeMap::new());
         Reader { flags, env, file_name, file, asked, set, problems: Vec::new() }
     }
 
@@ -90,7 +99,8 @@ impl Reader {
         self.asked.insert(path.to_vec());
         let key = shown(path);
         let (source, value) = self.find(path, &key)?;
-        self.set.insert(key);
+        let given = Given { path: path.to_vec(), source: source.clone(), value: value.clone() };
+        self.set.insert(key, given);
         match T::read(&value) {
             Ok(value) => Some(value),
             Err(why) => {
@@ -147,14 +157,24 @@ impl Reader {
         self.file.keys().filter(|path| path.len() > 2 && path[0] == key).map(|path| path[1].clone()).collect()
     }
 
-    /// Notes what is wrong.
+    /// Notes what is wrong with a setting, and where it was given if it was.
     pub(super) fn problem(&mut self, setting: impl Into<String>, why: impl Into<String>) {
-        self.problems.push(Problem { setting: setting.into(), why: why.into() });
+        let setting = setting.into();
+        let setting = self.set.get(&setting).map_or(setting, |given| given.source.clone());
+        self.problems.push(Problem { setting, why: why.into() });
     }
 
     /// The keys that were given a value.
-    pub(super) fn set(&self) -> &BTreeSet<String> {
-        &self.set
+    pub(super) fn set(&self) -> impl Iterator<Item = &str> {
+        self.set.keys().map(String::as_str)
+    }
+
+    /// A reader of nothing but what was given for `key`.
+    pub(super) fn only(&self, key: &str) -> Reader {
+        let given = self.set.get(key);
+        let mut reader = Reader::new(Vec::new(), BTreeMap::new(), String::new(), toml::Table::new());
+        reader.file = given.map(|given| (given.path.clone(), given.value.clone())).into_iter().collect();
+        reader
     }
 
     /// The keys that were asked for.

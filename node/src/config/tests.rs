@@ -26,7 +26,8 @@ fn flag(key: &'static str, flag: &'static str, values: &[&str]) -> FlagValue {
 
 #[test]
 fn sample_states_the_defaults() {
-    let (sample, _) = load(SAMPLE, &[], vec![]).unwrap();
+    let (sample, idle) = load(SAMPLE, &[], vec![]).unwrap();
+    assert_eq!(idle, Vec::<String>::new(), "defaults need no warning");
     let (mut defaults, idle) = load("", &[], vec![]).unwrap();
     assert_eq!(idle, Vec::<String>::new());
     // The sample shows one upstream, which is there because it is named.
@@ -124,6 +125,34 @@ fn variables_of_kubernetes_services_are_not_settings() {
         ("TROW_SERVER", "http://127.0.0.1:5000"),
     ];
     load("", &env, vec![]).unwrap();
+}
+
+#[test]
+fn settings_without_effect_are_named_when_they_differ_from_their_defaults() {
+    let toml = "[gc]\ngrace = \"24h\"\ninterval = \"2h\"\n[cache]\nhigh = \"95%\"\n\
+                [prefixes]\nhub = \"docker.io\"\n\
+                [upstream.\"docker.io\"]\ninsecure = true\nfreshness = \"5m\"\n";
+    let (_, idle) = load(toml, &[("TROW_AUTH_ANONYMOUS_PULL", "false")], vec![]).unwrap();
+    let expected = [
+        "auth.anonymous_pull",
+        "cache.high",
+        "gc.interval",
+        "prefixes.hub",
+        "upstream.\"docker.io\".insecure",
+    ];
+    assert_eq!(idle, expected);
+}
+
+#[test]
+fn broken_rules_name_where_the_setting_was_given() {
+    let env = [("TROW_REPLICATION_FACTOR", "0")];
+    let listen = vec![flag("ops.listen", "--ops-listen", &["127.0.0.1:5000"])];
+    let problems = load("[uploads]\nexpiry = \"0s\"", &env, listen).unwrap_err().join("\n");
+    for part in
+        ["replication.factor (TROW_REPLICATION_FACTOR)", "ops.listen (--ops-listen)", "uploads.expiry ("]
+    {
+        assert!(problems.contains(part), "{part} is missing in:\n{problems}");
+    }
 }
 
 #[test]

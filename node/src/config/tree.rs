@@ -242,16 +242,31 @@ impl Later {
     }
 }
 
+impl Default for Upstream {
+    fn default() -> Self {
+        Upstream {
+            endpoint: None,
+            insecure: false,
+            allow_private: false,
+            ca: String::new(),
+            auth_file: String::new(),
+            freshness: 5 * MINUTE,
+            rate: 0,
+        }
+    }
+}
+
 fn upstream(r: &mut Reader, host: &str) -> Upstream {
+    let default = Upstream::default();
     let path = |key: &str| ["upstream".to_owned(), host.to_owned(), key.to_owned()];
     Upstream {
         endpoint: r.at(&path("endpoint")),
-        insecure: r.at(&path("insecure")).unwrap_or(false),
-        allow_private: r.at(&path("allow_private")).unwrap_or(false),
-        ca: r.at(&path("ca")).unwrap_or_default(),
-        auth_file: r.at(&path("auth_file")).unwrap_or_default(),
-        freshness: r.at(&path("freshness")).unwrap_or(5 * MINUTE),
-        rate: r.at(&path("rate")).unwrap_or(0),
+        insecure: r.at(&path("insecure")).unwrap_or(default.insecure),
+        allow_private: r.at(&path("allow_private")).unwrap_or(default.allow_private),
+        ca: r.at(&path("ca")).unwrap_or(default.ca),
+        auth_file: r.at(&path("auth_file")).unwrap_or(default.auth_file),
+        freshness: r.at(&path("freshness")).unwrap_or(default.freshness),
+        rate: r.at(&path("rate")).unwrap_or(default.rate),
     }
 }
 
