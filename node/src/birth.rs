@@ -18,13 +18,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use trow_raft::{ClusterId, Member, MemberState, Metadata, NodeId, Planted};
+use trow_raft::{ClusterId, Member, MemberState, Metadata, NodeId, Planted, Refusal};
 
 use crate::identity;
-use crate::peer::{Answer, Card, Peers};
+use crate::peer::{Answer, Card, Failure, Peers};
 pub use bound::BoundError;
 use bound::{Bound, Joined};
-use decide::{Decision, Own, Set, decide};
+use decide::{Decision, Own, Set, Waiting, decide};
 
 /// How often the peers are asked.
 const ROUND: Duration = Duration::from_millis(200);
@@ -184,7 +184,7 @@ impl Unborn<'_> {
             Decision::Wait { proposal, why } => {
                 let changed = self.proposal != proposal;
                 self.proposal = proposal;
-                self.complaint.say(&why.to_string(), &failures);
+                self.complaint.say(&in_words(&why, &failures), &failures);
                 Ok(if changed { Next::AtOnce } else { Next::Later })
             }
         }
@@ -195,7 +195,7 @@ impl Unborn<'_> {
         cluster: ClusterId,
         through: NodeId,
         answers: &[Answer],
-        failures: &[String],
+        failures: &[Failure],
     ) -> Result<Next, BirthError> {
         match self.peers.join_through(through).await {
             Ok(joined) if joined == cluster => {
@@ -204,7 +204,12 @@ impl Unborn<'_> {
             }
             Ok(_) => Ok(Next::Later),
             Err(why) => {
-                self.complaint.say(&format!("{through} does not take this node in: {why}"), failures);
+                if is_name_taken(&why) {
+                    let name = &self.peers.me().name;
+                    self.complaint.warn(&name_taken(name), failures);
+                } else {
+                    self.complaint.say(&format!("{through} does not take this node in: {why}"), failures);
+                }
                 Ok(Next::Later)
             }
         }
@@ -237,22 +242,62 @@ fn cards(set: &Set, me: &Member, answers: &[Answer]) -> Vec<Member> {
     found
 }
 
-/// Says what this node waits for: when it changes, and as a warning while it does not.
+/// What to tell whoever reads the log. A node that finds only strangers is not to found a cluster
+/// of its own.
+fn in_words(why: &Waiting, failures: &[Failure]) -> String {
+    if *why == Waiting::NoCluster && failures.iter().any(|failure| failure.is_stranger) {
+        return "nobody that answers has the cluster directory of this node; stop it, copy the directory of \
+                the cluster that it is to join to where --cluster-dir says, and start it again"
+            .to_owned();
+    }
+    why.to_string()
+}
+
+/// Whether this is why a member refused to take a node in. A refusal comes as text.
+fn is_name_taken(why: &str) -> bool {
+    why.contains(&Refusal::NameTaken { by: NodeId(0) }.to_string())
+}
+
+fn name_taken(name: &str) -> String {
+    format!(
+        "a running member of the cluster is called {name} already; start this node with another --name, or \
+         stop that member if this node replaces it"
+    )
+}
+
+/// Says what this node waits for: when it changes, and as a warning while it does not, or at once
+/// when waiting alone will not help.
 #[derive(Default)]
 struct Complaint {
     last: Option<(String, Instant)>,
 }
 
 impl Complaint {
-    fn say(&mut self, why: &str, failures: &[String]) {
-        match &self.last {
-            Some((text, at)) if text == why => {
-                if at.elapsed() < COMPLAINT {
-                    return;
-                }
-                tracing::warn!(waiting_for = why, unanswered = ?failures, "still not a member of a cluster");
+    fn say(&mut self, why: &str, failures: &[Failure]) {
+        let hopeless = failures.iter().any(|failure| failure.is_stranger);
+        self.log(why, failures, hopeless);
+    }
+
+    fn warn(&mut self, why: &str, failures: &[Failure]) {
+        self.log(why, failures, true);
+    }
+
+    fn log(&mut self, why: &str, failures: &[Failure], at_once: bool) {
+        let is_news = self.last.as_ref().is_none_or(|(text, _)| text != why);
+        if !is_news && self.last.as_ref().is_some_and(|(_, at)| at.elapsed() < COMPLAINT) {
+            return;
+        }
+        let unanswered: Vec<&str> = failures.iter().map(|failure| failure.why.as_str()).collect();
+        match (is_news, at_once) {
+            (true, false) => {
+                tracing::info!(waiting_for = why, ?unanswered, "not a member of a cluster yet");
             }
-            _ => tracing::info!(waiting_for = why, unanswered = ?failures, "not a member of a cluster yet"),
+            (true, true) => {
+                tracing::warn!(waiting_for = why, ?unanswered, "not a member of a cluster yet");
+            }
+            (false, _) => {
+                tracing::warn!(waiting_for = why, ?unanswered, "still not a member of a cluster");
+            }
         }
         self.last = Some((why.to_owned(), Instant::now()));
     }

@@ -207,7 +207,28 @@ async fn a_node_alone_is_a_cluster_and_a_stranger_gets_nothing_from_it() {
     assert_eq!(alone.peers.cluster(), Some(id));
     let (answers, failures) = stranger.peers.hello_all().await;
     assert!(answers.is_empty());
-    assert!(failures[0].contains("TLS"), "{failures:?}");
+    assert!(failures[0].is_stranger, "{failures:?}");
+    assert!(failures[0].why.contains("that node has another cluster directory"), "{failures:?}");
+    let told = in_words(&decide::Waiting::NoCluster, &failures);
+    assert!(told.contains("--cluster-dir") && !told.contains("--bootstrap-expect"), "{told}");
+    assert!(in_words(&decide::Waiting::NoCluster, &[]).contains("--bootstrap-expect"));
     alone.stop().await;
     stranger.stop().await;
+}
+
+#[tokio::test]
+async fn node_with_a_taken_name_is_told_so() {
+    let temp = tempfile::tempdir().unwrap();
+    let cluster = Arc::new(cluster_dir::create(&temp.path().join("cluster")).unwrap());
+    let (mut bound, addresses) = listeners(2).await;
+    let second =
+        Node::start(temp.path().join("b"), "same", &cluster, bound.pop().unwrap(), &addresses[..1]).await;
+    let first = Node::start(temp.path().join("a"), "same", &cluster, bound.pop().unwrap(), &[]).await;
+    first.belong(Some(1)).await.unwrap();
+    let (answers, _) = second.peers.hello_all().await;
+    let refused = second.peers.join_through(answers[0].node.id).await.unwrap_err();
+    assert!(is_name_taken(&refused), "{refused}");
+    assert!(name_taken("same").contains("same") && name_taken("same").contains("--name"));
+    first.stop().await;
+    second.stop().await;
 }

@@ -48,7 +48,16 @@ pub enum DialError {
         /// Why not.
         source: std::io::Error,
     },
-    /// TLS failed: a stranger, another node, or an expired certificate on one side.
+    /// Its certificate is signed by another CA: what it serves is another cluster's.
+    #[error(
+        "that node has another cluster directory: the certificate of {address} is signed by another CA; give \
+         this node a copy of that cluster's directory, or correct the address"
+    )]
+    OtherDirectory {
+        /// Where.
+        address: String,
+    },
+    /// TLS failed: another node, or an expired certificate on one side.
     #[error("TLS with {address}: {source}")]
     Tls {
         /// Where.
@@ -120,7 +129,12 @@ async fn open(inner: &Inner, address: &str, node: Option<NodeId>, kind: Kind) ->
     let tls_error = |source| DialError::Tls { address: at(), source };
     let name = tls::server_name(node).ok_or_else(|| tls_error(std::io::Error::other("no server name")))?;
     let connector = TlsConnector::from(Arc::clone(&inner.tls.client));
-    let mut stream = connector.connect(name, tcp).await.map_err(tls_error)?;
+    let mut stream = connector.connect(name, tcp).await.map_err(|error| {
+        if tls::is_of_another_ca(&error) {
+            return DialError::OtherDirectory { address: at() };
+        }
+        tls_error(error)
+    })?;
     let (found, exported) = {
         let session = stream.get_ref().1;
         let leaf = session.peer_certificates().and_then(<[_]>::first);

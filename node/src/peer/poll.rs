@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use trow_raft::{Metadata, NodeId};
 
+use super::dial::DialError;
 use super::hello::Answer;
 use super::status::PeerStatus;
 use super::traffic::Kind;
@@ -113,19 +114,34 @@ pub(super) async fn status_all(peers: &Peers, limit: Duration) -> Vec<(NodeId, O
         .await
 }
 
+/// Why an address gave no answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    /// In words, with the address.
+    pub(crate) why: String,
+    /// The node there has another cluster directory.
+    pub(crate) is_stranger: bool,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Failure {
+        Failure { why, is_stranger: false }
+    }
+}
+
 /// Says hello at every join address at once. Gives the answers, one per node and none of this
 /// node itself, and why the other addresses gave none.
-pub(crate) async fn hello_all(peers: &Peers) -> (Vec<Answer>, Vec<String>) {
+pub(crate) async fn hello_all(peers: &Peers) -> (Vec<Answer>, Vec<Failure>) {
     let addresses = dial::resolve(&peers.0.join).await;
     let asked = join_all(addresses.into_iter().map(|address| async move {
         let address = address.to_string();
         let answer = timeout(HELLO, hello_at(peers, &address)).await;
         answer
-            .unwrap_or_else(|_| Err("it took too long".to_owned()))
-            .map_err(|why| format!("{address}: {why}"))
+            .unwrap_or_else(|_| Err(Failure::from("it took too long".to_owned())))
+            .map_err(|failure| Failure { why: format!("{address}: {}", failure.why), ..failure })
     }))
     .await;
-    let (mut answers, mut failures): (Vec<Answer>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mut answers, mut failures): (Vec<Answer>, Vec<Failure>) = (Vec::new(), Vec::new());
     for result in asked {
         match result {
             Ok(Some(answer)) if answers.iter().all(|other| other.node.id != answer.node.id) => {
@@ -138,9 +154,12 @@ pub(crate) async fn hello_all(peers: &Peers) -> (Vec<Answer>, Vec<String>) {
     (answers, failures)
 }
 
-async fn hello_at(peers: &Peers, address: &str) -> Result<Option<Answer>, String> {
+async fn hello_at(peers: &Peers, address: &str) -> Result<Option<Answer>, Failure> {
     let dialled = dial::address_as(&peers.0, address, None, Kind::Control).await;
-    let dialled = dialled.map_err(|error| error.to_string())?;
+    let dialled = dialled.map_err(|error| Failure {
+        why: error.to_string(),
+        is_stranger: matches!(error, DialError::OtherDirectory { .. }),
+    })?;
     let node = dialled.node;
     if node == peers.id() {
         return Ok(None);
@@ -153,7 +172,7 @@ async fn hello_at(peers: &Peers, address: &str) -> Result<Option<Answer>, String
 
 impl Peers {
     /// As [`hello_all`].
-    pub(crate) async fn hello_all(&self) -> (Vec<Answer>, Vec<String>) {
+    pub(crate) async fn hello_all(&self) -> (Vec<Answer>, Vec<Failure>) {
         hello_all(self).await
     }
 

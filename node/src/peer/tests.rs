@@ -144,8 +144,8 @@ async fn foreign_certificates_get_nothing() {
     let other = Arc::new(cluster_dir::create(&world.temp.path().join("other")).unwrap());
     let a = world.node("a", None).await;
     let stranger = world.node_of("s", None, &other, |_| None).await;
-    assert!(matches!(stranger.dial(&a).await, Err(DialError::Tls { .. })));
-    assert!(matches!(a.dial(&stranger).await, Err(DialError::Tls { .. })));
+    assert!(matches!(stranger.dial(&a).await, Err(DialError::OtherDirectory { .. })));
+    assert!(matches!(a.dial(&stranger).await, Err(DialError::OtherDirectory { .. })));
 }
 
 #[tokio::test]

@@ -126,6 +126,16 @@ pub(super) fn server_name(node: Option<NodeId>) -> Option<ServerName<'static>> {
     ServerName::try_from(node.map_or_else(|| ANYONE.to_owned(), dns_name)).ok()
 }
 
+/// Whether a handshake failed because the other side's leaf is signed by another CA than this
+/// cluster's. All CAs bear one name, so that mostly the signature is what does not fit.
+pub(super) fn is_of_another_ca(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
+    let other = |why: &CertificateError| {
+        matches!(why, CertificateError::BadSignature | CertificateError::UnknownIssuer)
+    };
+    matches!(cause, Some(Error::InvalidCertificate(why)) if other(why))
+}
+
 /// The node whose leaf `cert` is. The CA's signature has been checked already.
 pub(super) fn node_of(cert: &CertificateDer<'_>) -> Result<NodeId, Impostor> {
     let (_, cert) = x509_parser::parse_x509_certificate(cert).map_err(|_| Impostor::Unreadable)?;
