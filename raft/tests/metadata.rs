@@ -138,3 +138,17 @@ async fn a_node_that_lost_its_log_does_not_start() {
     std::fs::rename(&kept, &log).expect("moved");
     common::Node::start(&cluster.net, 1, &dir, Default::default()).await.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_its_start_counter_is_still_heard() {
+    let mut cluster = Cluster::new(1).await;
+    let dir = cluster.dir(1);
+    cluster.nodes.remove(0).stop().await;
+    common::Node::start(&cluster.net, 1, &dir, Default::default()).await.stop().await;
+    std::fs::remove_file(dir.join("boot")).expect("removed");
+    let again = common::Node::start(&cluster.net, 1, &dir, Default::default()).await;
+    let applied = again.metadata.propose("test", tick(5)).await.expect("applied");
+    assert_eq!(applied.outcome, Outcome::Done);
+    assert_eq!(again.metadata.read(LONG).await.expect("a quorum").time().expect("readable"), 5);
+    again.stop().await;
+}

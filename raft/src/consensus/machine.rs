@@ -23,6 +23,7 @@ use super::types::{Encoded, Entry, LogId, SnapshotMeta, StoredMembership, TypeCo
 use super::wire;
 use crate::changes::Changes;
 use crate::codec;
+use crate::id::NodeId;
 use crate::planted::{Planted, Variant};
 use crate::state::{ApplyEntry, State, View};
 
@@ -62,6 +63,14 @@ impl Machine {
     pub(crate) fn applied_any(&self) -> bool {
         match self.view().log_id() {
             Ok(log_id) => log_id.is_some(),
+            Err(error) => fatal("read of the state", &error),
+        }
+    }
+
+    /// The latest start of `node` whose proposals were applied.
+    pub(crate) fn boot_of(&self, node: NodeId) -> Option<u64> {
+        match self.view().boot_of(node) {
+            Ok(boot) => boot,
             Err(error) => fatal("read of the state", &error),
         }
     }

@@ -47,7 +47,7 @@ impl Metadata {
         if machine.applied_any() && !log.is_used() {
             return Err(OpenError::LogLost { path: dir.join("log.redb") });
         }
-        let boot = boot::count(&dir).map_err(io(dir.join("boot")))?;
+        let boot = boot::count(&dir, machine.boot_of(settings.id)).map_err(io(dir.join("boot")))?;
 
         let network =
             Network { me: settings.id, connect: settings.connect.clone(), machine: machine.clone() };

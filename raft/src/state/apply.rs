@@ -10,7 +10,7 @@ mod links;
 mod manifests;
 mod members;
 mod partitions;
-mod recent;
+pub(super) mod recent;
 mod reclaim;
 mod tags;
 

@@ -97,6 +97,11 @@ impl View {
         self.rows.member(id)
     }
 
+    /// The latest start of `node` whose proposals were applied.
+    pub(crate) fn boot_of(&self, node: NodeId) -> Result<Option<u64>, StateError> {
+        super::apply::recent::boot_of(&self.rows, node)
+    }
+
     /// Whether the node was a member and was removed.
     pub fn removed(&self, id: NodeId) -> Result<bool, StateError> {
         self.rows.has(Table::Removed, &key::node(id))

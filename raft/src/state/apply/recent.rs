@@ -52,6 +52,12 @@ fn proposer(writer: &Writer<'_>, node: NodeId) -> Result<Option<Proposer>, State
     writer.row(Table::Proposer, &key::node(node))
 }
 
+/// The latest start of `node` that proposed anything.
+pub(in crate::state) fn boot_of(rows: &impl Rows, node: NodeId) -> Result<Option<u64>, StateError> {
+    let row: Option<Proposer> = rows.row(Table::Proposer, &key::node(node))?;
+    Ok(row.map(|row| row.boot))
+}
+
 pub(super) fn look(writer: &Writer<'_>, envelope: &Envelope, planted: Planted) -> Result<Seen, StateError> {
     if writer.has(Table::Removed, &key::node(envelope.node))? {
         return Ok(Seen::Removed);
