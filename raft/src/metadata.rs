@@ -77,6 +77,8 @@ struct Inner {
     raft: Raft,
     log: LogStore,
     machine: Machine,
+    /// Held by whoever receives a snapshot.
+    receiving: tokio::sync::Mutex<()>,
     proposer: propose::Proposer,
     room: leader::Room,
     rounds: reads::Rounds,

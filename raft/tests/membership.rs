@@ -201,3 +201,33 @@ async fn a_member_that_answers_keeps_its_name_however_silent_it_seems() {
     cluster.net.heal();
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_turned_down_leaves_no_file() {
+    use sha2::Digest as _;
+    use trow_raft::proto::raft::{self as pb, snapshot_part::Part};
+    let cluster = Cluster::new(1).await;
+    // A leader of the past, whose term is over.
+    let past = NodeId(9);
+    let channel = (cluster.net.connect(past))(NodeId(1)).await.expect("a channel");
+    let vote = pb::Vote { term: 0, node: past.0, committed: true };
+    let log_id = pb::LogId { term: 0, index: 1 << 20, node: past.0 };
+    let members = pb::Membership { voters: vec![pb::NodeSet { ids: vec![1] }], nodes: vec![1] };
+    let membership = pb::StoredMembership { log_id: Some(log_id), membership: Some(members) };
+    let header =
+        pb::SnapshotHeader { vote: Some(vote), last_log_id: Some(log_id), membership: Some(membership) };
+    let digest = sha2::Sha256::digest(b"rows").to_vec().into();
+    let parts = [Part::Header(header), Part::Data(b"rows"[..].into()), Part::Digest(digest)];
+    let parts = parts.map(|part| pb::SnapshotPart { part: Some(part) });
+    let mut client = pb::raft_client::RaftClient::new(channel);
+    let reply = client.snapshot(futures::stream::iter(parts)).await.expect("an answer").into_inner();
+    assert!(reply.vote.expect("a vote").term > 0, "it was not turned down");
+    let files: Vec<_> = std::fs::read_dir(cluster.dir(1).join("state"))
+        .expect("readable")
+        .map(|file| file.expect("readable").file_name())
+        .filter(|name| name.to_string_lossy().ends_with(".tmp"))
+        .collect();
+    assert!(files.is_empty(), "left over: {files:?}");
+    drop(client);
+    cluster.stop().await;
+}

@@ -67,6 +67,7 @@ impl Metadata {
             raft,
             log,
             machine,
+            receiving: tokio::sync::Mutex::default(),
         }));
         metadata.spawn(leadership::observe(metadata.clone()));
         metadata.spawn(reads::run_rounds(metadata.clone(), asked));

@@ -44,6 +44,8 @@ impl Metadata {
         peer: NodeId,
         mut parts: Streaming<pb::SnapshotPart>,
     ) -> Result<pb::SnapshotReply, Status> {
+        // One at a time: two would only fill the disk twice.
+        let _turn = self.0.receiving.lock().await;
         let Some(Part::Header(header)) = next(&mut parts).await? else {
             return Err(Status::invalid_argument("a snapshot begins with its header"));
         };
@@ -58,8 +60,13 @@ impl Metadata {
         };
         let mut incoming = Incoming { path: self.0.machine.scratch("incoming"), taken: false };
         self.receive_file(&incoming.path, &mut parts).await?;
+        // From here the file is consensus', even if the sender does not wait for the answer.
         incoming.taken = true;
-        self.install(vote, meta, incoming.path.clone()).await
+        let reply = self.install(vote, meta, incoming.path.clone()).await;
+        // It answers once the file is in its place, or when it turned it down: an old leader's,
+        // or one behind what is committed here. Then the file is still where it was.
+        incoming.taken = reply.is_err();
+        reply
     }
 
     async fn receive_file(

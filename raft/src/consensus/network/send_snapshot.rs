@@ -12,6 +12,7 @@ use openraft::raft::SnapshotResponse;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{C, Peer, Snapshot, client, rpc_error};
@@ -67,7 +68,9 @@ impl Peer {
         let mut file = tokio::fs::File::open(path).await.map_err(broken)?;
         let mut client = client(&self.connect, self.target).await.map_err(|status| rpc_error(&status))?;
         let (parts, stream) = mpsc::channel(4);
-        let call = tokio::spawn(async move { client.snapshot(ReceiverStream::new(stream)).await });
+        // Aborted when dropped: whoever gives up must not leave a transfer behind.
+        let mut call = JoinSet::new();
+        call.spawn(async move { client.snapshot(ReceiverStream::new(stream)).await });
 
         let mut hash = Sha256::new();
         let mut next = Some(Part::Header(header));
@@ -91,11 +94,11 @@ impl Peer {
             }
         }
         drop(parts);
-        let reply = match tokio::time::timeout(idle, call).await {
-            Ok(Ok(Ok(reply))) => reply.into_inner(),
-            Ok(Ok(Err(status))) => return Err(rpc_error(&status).into()),
-            Ok(Err(error)) => return Err(NetworkError::new(&error).into()),
-            Err(_) => return Err(timed_out()),
+        let reply = match tokio::time::timeout(idle, call.join_next()).await {
+            Ok(Some(Ok(Ok(reply)))) => reply.into_inner(),
+            Ok(Some(Ok(Err(status)))) => return Err(rpc_error(&status).into()),
+            Ok(Some(Err(error))) => return Err(NetworkError::new(&error).into()),
+            Ok(None) | Err(_) => return Err(timed_out()),
         };
         let vote = wire::vote_from(reply.vote).map_err(|error| NetworkError::new(&error))?;
         Ok(SnapshotResponse::new(vote))
