@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use common::net::Fault;
 use common::{Cluster, Node, eventually, member, tick};
+use trow_raft::proto::raft as pb;
 use trow_raft::{Command, JoinError, MemberState, NodeId, PartitionId, ProposeError, Refusal};
 
 const LONG: Duration = Duration::from_secs(10);
@@ -202,14 +203,10 @@ async fn a_member_that_answers_keeps_its_name_however_silent_it_seems() {
     cluster.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_snapshot_that_is_turned_down_leaves_no_file() {
+/// A snapshot by a leader of the past, whose term is over.
+fn past_snapshot(past: NodeId) -> [pb::SnapshotPart; 3] {
+    use pb::snapshot_part::Part;
     use sha2::Digest as _;
-    use trow_raft::proto::raft::{self as pb, snapshot_part::Part};
-    let cluster = Cluster::new(1).await;
-    // A leader of the past, whose term is over.
-    let past = NodeId(9);
-    let channel = (cluster.net.connect(past))(NodeId(1)).await.expect("a channel");
     let vote = pb::Vote { term: 0, node: past.0, committed: true };
     let log_id = pb::LogId { term: 0, index: 1 << 20, node: past.0 };
     let members = pb::Membership { voters: vec![pb::NodeSet { ids: vec![1] }], nodes: vec![1] };
@@ -218,7 +215,15 @@ async fn a_snapshot_that_is_turned_down_leaves_no_file() {
         pb::SnapshotHeader { vote: Some(vote), last_log_id: Some(log_id), membership: Some(membership) };
     let digest = sha2::Sha256::digest(b"rows").to_vec().into();
     let parts = [Part::Header(header), Part::Data(b"rows"[..].into()), Part::Digest(digest)];
-    let parts = parts.map(|part| pb::SnapshotPart { part: Some(part) });
+    parts.map(|part| pb::SnapshotPart { part: Some(part) })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_turned_down_leaves_no_file() {
+    let cluster = Cluster::new(1).await;
+    let past = NodeId(9);
+    let channel = (cluster.net.connect(past))(NodeId(1)).await.expect("a channel");
+    let parts = past_snapshot(past);
     let mut client = pb::raft_client::RaftClient::new(channel);
     let reply = client.snapshot(futures::stream::iter(parts)).await.expect("an answer").into_inner();
     assert!(reply.vote.expect("a vote").term > 0, "it was not turned down");
@@ -229,5 +234,33 @@ async fn a_snapshot_that_is_turned_down_leaves_no_file() {
         .collect();
     assert!(files.is_empty(), "left over: {files:?}");
     drop(client);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_snapshot_waits_until_the_first_has_ended() {
+    let cluster = Cluster::new(1).await;
+    let past = NodeId(9);
+    let channel = (cluster.net.connect(past))(NodeId(1)).await.expect("a channel");
+    let mut client = pb::raft_client::RaftClient::new(channel);
+    let state = cluster.dir(1).join("state");
+    let incoming = || {
+        let files = std::fs::read_dir(&state).expect("readable").flatten();
+        files.filter(|file| file.file_name().to_string_lossy().starts_with("incoming")).count()
+    };
+    let mut first = client.clone();
+    let header = past_snapshot(past).into_iter().take(1);
+    let stalled = futures::StreamExt::chain(futures::stream::iter(header), futures::stream::pending());
+    let first = tokio::spawn(async move { first.snapshot(stalled).await });
+    eventually("the first is under way", || incoming() == 1).await;
+
+    let second =
+        tokio::spawn(async move { client.snapshot(futures::stream::iter(past_snapshot(past))).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!second.is_finished() && incoming() == 1, "two at once");
+    first.abort();
+    let second = tokio::time::timeout(LONG, second).await.expect("in time").expect("no panic");
+    second.expect("an answer");
+    assert_eq!(incoming(), 0, "left over");
     cluster.stop().await;
 }
