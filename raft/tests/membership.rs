@@ -168,7 +168,10 @@ async fn is_refused_the_name_of_3(cluster: &Cluster, through: NodeId) {
     newcomer.name = "n3".into();
     let error = cluster.node(through).metadata.join(newcomer).await.expect_err("n3 lives");
     let refused = matches!(error, JoinError::NotNow(ProposeError::Refused(_)));
-    assert!(refused, "{error}");
+    assert!(
+        refused && error.to_string().contains(&Refusal::NameTaken { by: NodeId(3) }.to_string()),
+        "{error}"
+    );
     let view = cluster.node(through).metadata.local();
     assert!(view.member(NodeId(3)).expect("readable").is_some(), "a live member was removed");
 }

@@ -63,10 +63,8 @@ impl Metadata {
         let members = self.local().members().map_err(|error| Proposed::Refused(error.to_string()))?;
         let Some(other) = bearer(&members, member) else { return Ok(()) };
         if !self.is_gone(other.id).await? {
-            let (name, id) = (&member.name, other.id);
-            return Err(Proposed::Refused(format!(
-                "the name {name} belongs to member {id}, which is not known to be gone; stop it or remove it, or choose another name"
-            )));
+            let taken = Refusal::NameTaken { by: other.id };
+            return Err(Proposed::Refused(format!("{taken}: member {} is not known to be gone", other.id)));
         }
         tracing::warn!(name = member.name, old = %other.id, new = %member.id, "a silent member is replaced by a new one of its name");
         let number = self.0.proposer.number().await;
