@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use redb::StorageBackend;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -29,6 +30,18 @@ pub(crate) fn fatal(what: &str, error: &dyn std::error::Error) -> ! {
     std::process::exit(1)
 }
 
+/// Takes the lock on `file`, waiting a moment: one that was just closed stays locked for as long
+/// as a child process that another thread forked meanwhile takes to exec.
+fn lock(file: &File) -> io::Result<()> {
+    for _ in 0..100 {
+        if file.try_lock().is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err(io::Error::new(io::ErrorKind::WouldBlock, "in use by another process"))
+}
+
 /// A file that allocates ahead of writes.
 #[derive(Debug)]
 pub(crate) struct DiskFile {
@@ -41,9 +54,7 @@ impl DiskFile {
     /// Opens or makes `path` for this process alone.
     pub(crate) fn open(path: &Path, reserve: Arc<Reserve>) -> io::Result<DiskFile> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        if file.try_lock().is_err() {
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, "in use by another process"));
-        }
+        lock(&file)?;
         if let Some(dir) = path.parent() {
             File::open(dir)?.sync_all()?;
         }
