@@ -56,7 +56,9 @@ pub(super) fn confirmed(metadata: &Metadata, tasks: &mut JoinSet<()>) -> Arc<Ato
 /// removed while it runs was meant to leave: it ends, and whoever starts it again means it.
 pub(super) fn after_removal(confirmed: &AtomicBool) -> anyhow::Result<Ended> {
     if confirmed.load(Ordering::Relaxed) {
-        anyhow::bail!("this node was removed from its cluster; started again, it joins under a new id")
+        anyhow::bail!(
+            "this node was removed from its cluster; started again with --join, it joins under a new id"
+        )
     }
     Ok(Ended::Removed)
 }
