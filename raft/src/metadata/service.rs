@@ -1,7 +1,8 @@
 //! Raft's gRPC service towards the other members.
 //!
 //! Always holds: nothing is done for a request without a proven sender, for one that claims to
-//! be somebody else, or for a removed node (which is told so). What only concerns members
+//! be somebody else, for one with this node's own identity (a copied data directory), or for a
+//! removed node (which is told so). What only concerns members
 //! (proposals, reads) is done for members. Votes and entries are taken from senders that this
 //! node does not know yet: one that was away may be behind on who is a member.
 
@@ -49,6 +50,11 @@ impl Service {
             .extensions()
             .get::<PeerId>()
             .ok_or_else(|| Status::unauthenticated("the connection has no proven sender"))?;
+        // Consensus must not hear of a second leader of its own vote.
+        if peer == self.0.id() {
+            tracing::error!(%peer, "refused a node with this node's own identity: its data directory is a copy of this one; empty it, and it joins under a new id");
+            return Err(Status::permission_denied("the sender has the identity of this node"));
+        }
         if self.0.local().removed(peer).map_err(internal)? {
             tracing::info!(%peer, "refused a removed node");
             return Err(Status::permission_denied("the node was removed from the cluster"));

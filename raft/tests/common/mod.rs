@@ -62,7 +62,7 @@ impl Node {
         let address = listener.local_addr().expect("address");
         net.up(id, address);
         let service = metadata.service();
-        let (gate, incoming) = (net.gate(id), net::incoming(listener));
+        let (gate, incoming) = (net.gate(id), net::incoming(net, id, listener));
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
         let server = tokio::spawn(async move {
             let server = Server::builder().layer(gate).add_service(service);

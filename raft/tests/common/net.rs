@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -39,8 +40,10 @@ struct Rule {
 }
 
 /// Who listens where, and what is wrong with the links.
-#[derive(Default)]
 pub struct Net {
+    /// Tells this network's nodes from those of tests that run beside: a port that one gave up
+    /// may be another's the next moment.
+    number: u64,
     addresses: Mutex<BTreeMap<NodeId, SocketAddr>>,
     channels: Mutex<BTreeMap<(NodeId, NodeId), Channel>>,
     cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
@@ -50,6 +53,22 @@ pub struct Net {
     hits: Mutex<usize>,
     /// How often held replies were thrown away.
     lost: Mutex<usize>,
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Net {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            addresses: Mutex::default(),
+            channels: Mutex::default(),
+            cut: Mutex::default(),
+            gone: Mutex::default(),
+            rules: Mutex::default(),
+            hits: Mutex::default(),
+            lost: Mutex::default(),
+        }
+    }
 }
 
 impl Net {
@@ -119,10 +138,14 @@ impl Net {
             return Ok(channel.clone());
         }
         let address = self.addresses.lock().unwrap().get(&to).copied().ok_or("not up")?;
+        let number = self.number;
         let dial = tower::service_fn(move |_| async move {
-            // The first bytes of a connection name the sender: what TLS does in a node.
+            // The first bytes of a connection name the network, the receiver and the sender: what
+            // TLS and the greeting do in a node.
             let mut stream = TcpStream::connect(address).await?;
-            stream.write_u64(from.0).await?;
+            for word in [number, to.0, from.0] {
+                stream.write_u64(word).await?;
+            }
             Ok::<_, std::io::Error>(TokioIo::new(stream))
         });
         let channel = Endpoint::from_static("http://peer").connect_with_connector_lazy(dial);
@@ -199,10 +222,20 @@ pub struct Proven {
     peer: NodeId,
 }
 
-pub fn incoming(listener: TcpListener) -> impl futures::Stream<Item = std::io::Result<Proven>> {
-    futures::stream::unfold(listener, |listener| async move {
+/// The connections that mean `node` of this network; others are closed.
+pub fn incoming(
+    net: &Net,
+    node: NodeId,
+    listener: TcpListener,
+) -> impl futures::Stream<Item = std::io::Result<Proven>> + use<> {
+    let number = net.number;
+    futures::stream::unfold(listener, move |listener| async move {
         let accepted = async {
             let (mut stream, _) = listener.accept().await?;
+            let meant = [stream.read_u64().await?, stream.read_u64().await?];
+            if meant != [number, node.0] {
+                return Err(std::io::ErrorKind::PermissionDenied.into());
+            }
             let peer = NodeId(stream.read_u64().await?);
             Ok(Proven { stream, peer })
         };
