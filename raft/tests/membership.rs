@@ -273,3 +273,17 @@ async fn a_second_snapshot_waits_until_the_first_has_ended() {
     assert_eq!(incoming(), 0, "left over");
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_a_copy_of_this_one_is_refused() {
+    let cluster = Cluster::new(1).await;
+    let me = NodeId(1);
+    let channel = (cluster.net.connect(me))(me).await.expect("a channel");
+    let term = cluster.nodes[0].metadata.metrics().term;
+    let vote = pb::Vote { term, node: me.0, committed: true };
+    let entries = pb::AppendRequest { vote: Some(vote), ..Default::default() };
+    let answer = pb::raft_client::RaftClient::new(channel).append(entries).await;
+    assert_eq!(answer.expect_err("refused").code(), tonic::Code::PermissionDenied);
+    cluster.nodes[0].metadata.propose("test", tick(1)).await.expect("it leads as before");
+    cluster.stop().await;
+}
