@@ -12,9 +12,7 @@ use std::sync::OnceLock;
 pub fn trow() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
-        .get_or_init(|| {
-            from_env("TROW_BIN").unwrap_or_else(|| build(&["-p", "trow", "--bin", "trow"], "").join("trow"))
-        })
+        .get_or_init(|| from_env("TROW_BIN").unwrap_or_else(|| build(&["--bin", "trow"], "").join("trow")))
         .clone()
 }
 
@@ -26,20 +24,26 @@ pub fn planted() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
         .get_or_init(|| {
-            let arguments = ["-p", "trow", "--bin", "trow", "--features", "planted"];
+            let arguments = ["--bin", "trow", "--features", "trow/planted"];
             from_env("TROW_PLANTED_BIN").unwrap_or_else(|| build(&arguments, "planted").join("trow"))
         })
         .clone()
 }
 
-/// The example program of the raft crate that does one durable step and stands still.
+/// The example program of the raft crate that does one durable step and stands still:
+/// `TROW_STORAGE_PROBE`, or built.
 ///
 /// # Panics
 /// It does not build.
 pub fn storage_probe() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let arguments = ["-p", "trow-raft", "--features", "planted", "--example", "storage_probe"];
-    BUILT.get_or_init(|| build(&arguments, "planted").join("examples/storage_probe")).clone()
+    BUILT
+        .get_or_init(|| {
+            let arguments = ["--features", "trow-raft/planted", "--example", "storage_probe"];
+            let built = || build(&arguments, "planted").join("examples/storage_probe");
+            from_env("TROW_STORAGE_PROBE").unwrap_or_else(built)
+        })
+        .clone()
 }
 
 fn from_env(variable: &str) -> Option<PathBuf> {
@@ -48,15 +52,20 @@ fn from_env(variable: &str) -> Option<PathBuf> {
     Some(std::path::absolute(path).expect("absolute path"))
 }
 
-/// Runs `cargo build` into `target/`, or `target/<own>` for another feature set, so that the two do not
-/// rebuild each other's objects; the directory with the programs.
+/// Runs `cargo build` into `target/`, or `target/<own>` for another feature set, so that one does not
+/// take the place of the other; the directory with the programs. The whole workspace is named so that
+/// dependencies have the features that they were built with for the tests.
 fn build(arguments: &[&str], own: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     target.push(own);
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(&root).args(["build", "--quiet", "--target-dir"]).arg(&target).args(arguments);
+    command
+        .current_dir(&root)
+        .args(["build", "--quiet", "--workspace", "--target-dir"])
+        .arg(&target)
+        .args(arguments);
     assert!(command.status().expect("cargo runs").success(), "cargo build {} fails", arguments.join(" "));
     std::path::absolute(target.join("debug")).expect("absolute path")
 }

@@ -234,7 +234,7 @@ fn check_coverage(events: &[Event], operations: &[Operation], expect: Expect, fo
         let what = format!("{faults} faults fired, at least {} were meant to", expect.faults);
         found.push(Violation { rule: "coverage", what });
     }
-    for op in [Op::PushBlob, Op::PullBlob, Op::PutTag, Op::GetTag, Op::GetManifest] {
+    for op in Op::EACH {
         let tried = operations.iter().filter(|operation| operation.invoke.f == op);
         let (tried, acknowledged) = (tried.clone().count(), tried.filter(|op| op.ok().is_some()).count());
         if tried > 0 && acknowledged < expect.acknowledged {

@@ -46,6 +46,11 @@ pub enum Op {
     Fault,
 }
 
+impl Op {
+    /// Everything that clients do.
+    pub const EACH: [Op; 5] = [Op::PushBlob, Op::PullBlob, Op::PutTag, Op::GetTag, Op::GetManifest];
+}
+
 /// One line of a history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -132,6 +137,12 @@ impl History {
     /// Records something done to `node`.
     pub fn fault(&self, node: &str, what: &str) {
         self.record(Event::new(0, node, Kind::Info, Op::Fault, what));
+    }
+
+    /// Whether an operation of each kind was acknowledged.
+    pub fn has_each_kind(&self) -> bool {
+        let events = self.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Op::EACH.iter().all(|op| events.iter().any(|event| event.f == *op && event.kind == Kind::Ok))
     }
 
     /// All events so far.

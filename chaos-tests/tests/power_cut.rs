@@ -36,8 +36,8 @@ async fn under_load() -> Result<()> {
     for round in 0..2 {
         let load = Load::start(4, &nodes);
         let until = Instant::now() + Duration::from_secs(30);
-        while load.shared.acked().len() < 30 {
-            ensure!(Instant::now() < until, "4 clients got less than 30 pushes through in 30 s");
+        while load.shared.acked().len() < 30 || !load.shared.history.has_each_kind() {
+            ensure!(Instant::now() < until, "4 clients got less than 30 pushes, or no read, through in 30 s");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         for node in &nodes {
