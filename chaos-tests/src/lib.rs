@@ -7,6 +7,7 @@
 //! - [`require`]: what a test needs of the machine, and how it says that it was not run;
 //! - [`binary`], [`ports`], [`process`], [`cluster`]: the program under test, running;
 //! - [`content`], [`client`], [`image`], [`admin`], [`metrics`]: pushing, pulling, asking;
+//! - [`front`]: one address for all nodes;
 //! - [`history`], [`check`], [`load`], [`audit`]: what clients saw, and whether it was right;
 //! - [`fault`], [`disk`], [`powered`], [`strace`]: what is done to it;
 //! - [`report`]: what a scenario found.
@@ -26,6 +27,8 @@ pub mod client;
 pub mod content;
 pub mod image;
 pub mod metrics;
+
+pub mod front;
 
 pub mod audit;
 pub mod check;
