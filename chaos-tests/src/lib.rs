@@ -7,7 +7,7 @@
 //! - [`require`]: what a test needs of the machine, and how it says that it was not run;
 //! - [`binary`], [`ports`], [`process`], [`cluster`]: the program under test, running;
 //! - [`content`], [`client`], [`image`], [`admin`], [`metrics`]: pushing, pulling, asking;
-//! - [`front`]: one address for all nodes;
+//! - [`front`], [`conformance`]: one address for all nodes, and the official judge of what it answers;
 //! - [`history`], [`check`], [`load`], [`audit`]: what clients saw, and whether it was right;
 //! - [`fault`], [`disk`], [`powered`], [`strace`]: what is done to it;
 //! - [`report`]: what a scenario found.
@@ -28,6 +28,7 @@ pub mod content;
 pub mod image;
 pub mod metrics;
 
+pub mod conformance;
 pub mod front;
 
 pub mod audit;

@@ -24,6 +24,19 @@ pub fn find(name: &str) -> Option<PathBuf> {
     env::split_paths(&path).chain(system).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
+/// Where the Go program `name` is: where `go install` puts it, or in `PATH`. Says `not run` when it is
+/// nowhere; `from` is what to install it from.
+pub fn go_tool(name: &str, from: &str) -> Option<PathBuf> {
+    let installed = ["GOBIN", "GOPATH", "HOME"].into_iter().zip(["", "bin", "go/bin"]);
+    let mut dirs = installed.filter_map(|(dir, below)| Some(PathBuf::from(env::var_os(dir)?).join(below)));
+    let found = dirs.find_map(|dir| Some(dir.join(name)).filter(|file| file.is_file()));
+    let found = found.or_else(|| find(name));
+    if found.is_none() {
+        not_run(&format!("{name} is not installed (go install {from})"));
+    }
+    found
+}
+
 /// Whether every one of `tools` is installed; says `not run` when one is missing.
 pub fn tools(tools: &[&str]) -> bool {
     match tools.iter().find(|tool| find(tool).is_none()) {
