@@ -4,10 +4,12 @@
 //! former twice, as RFC 9112 section 6.3 allows; a proxy before it may resolve it otherwise and
 //! see another request in the body. Such a request is refused here, on the raw bytes, since hyper
 //! drops the header before anyone can see it; so are encodings other than `chunked`, a head
-//! without its one `Host` (section 3.2), and a head that is too large. Everything else that is
-//! wrong (bytes that are no HTTP, too many header lines) is hyper's to refuse, in a bare 400 or
-//! 431: bytes that make no sense end the following, not the connection. A head that is too slow
-//! gets no reply.
+//! without its one `Host` (section 3.2), and a head that is too large. So is one that does not
+//! begin as a method does, without waiting for its end: a client that speaks TLS to a plain
+//! listener waits for an answer before it sends more, and tries plain HTTP when it gets one.
+//! Everything else that is wrong (bytes that are no HTTP, too many header lines) is hyper's to
+//! refuse, in a bare 400 or 431: bytes that make no sense end the following, not the connection.
+//! A head that is too slow gets no reply.
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub(super) enum Why {
     Encoding,
     /// Not exactly one `Host`.
     Host,
+    /// A first byte that no method has.
+    Method,
     /// More bytes than a head may have.
     TooLarge,
 }
@@ -135,6 +139,9 @@ impl Framing {
         self.state = match self.state {
             // Empty lines before a request are skipped.
             State::Head { .. } if self.head.is_empty() && matches!(byte, b'\r' | b'\n') => self.state,
+            State::Head { .. } if self.head.is_empty() && !is_token(byte) => {
+                return Err((Why::Method, vec![byte]));
+            }
             State::Head { line } => return self.head_byte(line, byte),
             State::Size { size, digits } => match byte {
                 b'\n' if size == 0 => State::Trailer { line: 0 },
@@ -182,6 +189,11 @@ impl Framing {
         };
         Ok(())
     }
+}
+
+/// Whether a token such as a method may have `byte` (RFC 9110 section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// What follows a head.
@@ -295,6 +307,14 @@ mod tests {
         check(b"GET / HTTP/1.0\r\n\r\n", Ok(At::Between));
         check(&[b"G".as_slice(), &[b'\r'; 1 << 17]].concat(), Err(0));
         check(b"GET / HTTP/1.1\r\nhost:\r\n\r\n", Ok(At::Between));
+    }
+
+    #[test]
+    fn what_begins_as_no_method_is_unfit_at_its_first_byte() {
+        // A TLS client's first bytes.
+        check(b"\x16\x03\x01\x02\x00\x01", Err(0));
+        check(b"\r\n\x00", Err(2));
+        check(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n(", Err(27));
     }
 
     proptest! {

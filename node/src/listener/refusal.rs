@@ -35,6 +35,7 @@ impl Refusals {
             Why::Lengths => "lengths",
             Why::Encoding => "encoding",
             Why::Host => "host",
+            Why::Method => "method",
             Why::TooLarge => "large",
         };
         let path = &self.path;
@@ -57,6 +58,9 @@ impl Refusals {
                 (Problem::RequestInvalid, "the one Transfer-Encoding that is understood is chunked, once")
             }
             Some("host") => (Problem::RequestInvalid, "a request must have exactly one Host header"),
+            Some("method") => {
+                (Problem::RequestInvalid, "this is no HTTP request; if it was TLS: this port is plain HTTP")
+            }
             _ => (Problem::HeadTooLarge, "the request's headers are larger than this node accepts"),
         };
         *request.uri_mut() = Uri::from_static("/");

@@ -147,6 +147,21 @@ async fn refused_heads_get_a_reply_as_any_other() {
 }
 
 #[tokio::test]
+async fn a_client_that_speaks_tls_to_a_plain_listener_is_told_at_once() {
+    let server = start(Limits::default()).await;
+    let config = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into());
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    let began = Instant::now();
+    let reply = server.ask(&hello).await;
+    assert!(reply.starts_with("HTTP/1.1 400 ") && reply.contains("plain HTTP"), "{reply}");
+    assert!(began.elapsed() < Limits::default().head_time / 2, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn plain_and_chunked_bodies_pass_and_the_connection_stays() {
     let server = start(Limits::default()).await;
     let mut stream = server.connect().await;
