@@ -152,7 +152,8 @@ async fn a_client_that_speaks_tls_to_a_plain_listener_is_told_at_once() {
     let config = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into());
     let config = config.with_safe_default_protocol_versions().unwrap();
     let config = config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
-    let mut client = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let mut client =
+        rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
     let mut hello = Vec::new();
     client.write_tls(&mut hello).unwrap();
     let began = Instant::now();
