@@ -8,6 +8,7 @@
 //! - [`binary`], [`ports`], [`process`], [`cluster`]: the program under test, running;
 //! - [`content`], [`client`], [`image`], [`admin`], [`metrics`]: pushing, pulling, asking;
 //! - [`front`], [`conformance`]: one address for all nodes, and the official judge of what it answers;
+//! - [`tool`], [`layout`], [`registry`]: what other people's programs need, and those programs;
 //! - [`history`], [`check`], [`load`], [`audit`]: what clients saw, and whether it was right;
 //! - [`fault`], [`disk`], [`powered`], [`strace`]: what is done to it;
 //! - [`report`]: what a scenario found.
@@ -30,6 +31,9 @@ pub mod metrics;
 
 pub mod conformance;
 pub mod front;
+pub mod layout;
+pub mod registry;
+pub mod tool;
 
 pub mod audit;
 pub mod check;

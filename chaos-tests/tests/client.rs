@@ -1,22 +1,9 @@
 //! The client speaks the distribution-spec, shown on a registry that is not Trow.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use chaos_tests::client::Client;
 use chaos_tests::content::Content;
 use chaos_tests::image::Image;
+use chaos_tests::registry::Registry;
 use chaos_tests::{audit, require};
-
-struct Registry(Child);
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[tokio::test]
 async fn pushes_and_pulls_work_with_another_registry() {
@@ -24,22 +11,8 @@ async fn pushes_and_pulls_work_with_another_registry() {
         return;
     }
     let scratch = tempfile::tempdir().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
-        scratch.path().join("data").display()
-    );
-    std::fs::write(scratch.path().join("config.yml"), config).unwrap();
-    let mut registry = Command::new("docker-registry");
-    registry.arg("serve").arg(scratch.path().join("config.yml"));
-    let registry = registry.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let _registry = Registry(registry);
-    let client = Client::new("registry", &format!("127.0.0.1:{port}"));
-    let until = Instant::now() + Duration::from_secs(20);
-    while client.tags("any").await.is_err() {
-        assert!(Instant::now() < until, "docker-registry does not start");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let registry = Registry::start(scratch.path()).await.unwrap();
+    let client = registry.client();
 
     let image = Image::random(&[100_000, 0]);
     assert_eq!(image.push(&client, "some/image", "v1").await.unwrap().status, 201);
