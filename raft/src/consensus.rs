@@ -5,6 +5,7 @@
 //! disk never runs ahead of it. Nothing outside this module and `metadata` names an openraft type.
 
 pub(crate) mod disk;
+pub(crate) mod incoming;
 pub(crate) mod log_store;
 pub(crate) mod machine;
 pub(crate) mod network;

@@ -204,7 +204,7 @@ impl Machine {
 }
 
 /// Which entry and membership `view` stands at.
-fn position(view: &View) -> io::Result<(Option<LogId>, StoredMembership)> {
+pub(crate) fn position(view: &View) -> io::Result<(Option<LogId>, StoredMembership)> {
     let log_id = view.log_id().map_err(io::Error::other)?;
     let membership = view.membership().map_err(io::Error::other)?;
     let log_id = log_id.map(|bytes| wire::decode_log_id(&bytes)).transpose()?;

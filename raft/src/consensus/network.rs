@@ -16,6 +16,7 @@ use openraft::raft::{
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use super::incoming::{self, Forged};
 use super::machine::Machine;
 use super::snapshot::SnapshotData;
 use super::types::{LogId, TypeConfig, Vote};
@@ -98,7 +99,7 @@ fn rpc_error(status: &Status) -> RPCError<C> {
     }
 }
 
-fn malformed(error: WireError) -> RPCError<C> {
+fn malformed(error: Forged) -> RPCError<C> {
     NetworkError::new(&error).into()
 }
 
@@ -110,9 +111,9 @@ pub(crate) fn vote_reply_to(reply: &VoteResponse<C>) -> pb::VoteReply {
     }
 }
 
-fn vote_reply_from(reply: pb::VoteReply) -> Result<VoteResponse<C>, WireError> {
+fn vote_reply_from(reply: pb::VoteReply) -> Result<VoteResponse<C>, Forged> {
     let last: Option<LogId> = reply.last_log_id.map(wire::log_id_from);
-    Ok(VoteResponse::new(wire::vote_from(reply.vote)?, last, reply.granted))
+    Ok(VoteResponse::new(incoming::seen_vote(reply.vote)?, last, reply.granted))
 }
 
 fn vote_request_to(rpc: &VoteRequest<C>) -> pb::VoteRequest {
@@ -136,13 +137,25 @@ pub(crate) fn append_reply_to(reply: &AppendEntriesResponse<C>) -> pb::AppendRep
     pb::AppendReply { result: Some(result) }
 }
 
-fn append_reply_from(reply: pb::AppendReply) -> Result<AppendEntriesResponse<C>, WireError> {
+fn append_reply_from(
+    reply: pb::AppendReply,
+    sent: &AppendEntriesRequest<C>,
+) -> Result<AppendEntriesResponse<C>, Forged> {
     use pb::append_reply::Result as R;
     Ok(match reply.result.ok_or(WireError::Missing("result"))? {
         R::Success(_) => AppendEntriesResponse::Success,
-        R::Partial(id) => AppendEntriesResponse::PartialSuccess(id.log_id.map(wire::log_id_from)),
+        R::Partial(id) => {
+            let stored: Option<LogId> = id.log_id.map(wire::log_id_from);
+            let sent = sent.entries.iter().map(|entry| Some(entry.log_id)).chain([sent.prev_log_id]);
+            if !sent.into_iter().any(|id| id == stored) {
+                return Err(Forged::Order);
+            }
+            AppendEntriesResponse::PartialSuccess(stored)
+        }
+        // Nothing was before the first entry that could be in conflict.
+        R::Conflict(_) if sent.prev_log_id.is_none() => return Err(Forged::Order),
         R::Conflict(_) => AppendEntriesResponse::Conflict,
-        R::HigherVote(vote) => AppendEntriesResponse::HigherVote(wire::vote_from(Some(vote))?),
+        R::HigherVote(vote) => AppendEntriesResponse::HigherVote(incoming::seen_vote(Some(vote))?),
     })
 }
 
@@ -168,7 +181,7 @@ impl RaftNetworkV2<C> for Peer {
             option.hard_ttl().max(Duration::from_secs(5))
         };
         let reply = self.call(RPCTypes::AppendEntries, limit, call).await?;
-        append_reply_from(reply).map_err(malformed)
+        append_reply_from(reply, &rpc).map_err(malformed)
     }
 
     async fn vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {

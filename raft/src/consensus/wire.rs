@@ -56,7 +56,12 @@ fn membership_to(membership: &Membership) -> pb::Membership {
 }
 
 fn membership_from(membership: pb::Membership) -> Result<Membership, WireError> {
-    let voters = membership.voters.into_iter().map(|set| set.ids.into_iter().collect()).collect();
+    let voters: Vec<BTreeSet<u64>> =
+        membership.voters.into_iter().map(|set| set.ids.into_iter().collect()).collect();
+    // Nobody could ever change it again.
+    if voters.is_empty() || voters.iter().any(BTreeSet::is_empty) {
+        return Err(WireError::Membership("it has no voters".to_owned()));
+    }
     let nodes: BTreeMap<u64, ()> = membership.nodes.into_iter().map(|id| (id, ())).collect();
     Membership::new(voters, nodes).map_err(|error| WireError::Membership(error.to_string()))
 }

@@ -1,9 +1,9 @@
 //! Receiving a snapshot: into a new file, its digest checked before consensus hears of it.
 //!
 //! openraft stops for good when an installation fails, so that everything a peer can get wrong
-//! is found here.
+//! is found here: the digest is the sender's own, so the file is opened and looked at as well.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use openraft::storage::Snapshot;
@@ -12,13 +12,18 @@ use tokio::io::AsyncWriteExt;
 use tonic::{Status, Streaming};
 
 use super::Metadata;
+use super::service::{forged, own_vote};
 use crate::consensus::disk::fatal;
+use crate::consensus::incoming;
+use crate::consensus::machine::position;
 use crate::consensus::snapshot::SnapshotData;
 use crate::consensus::types::{SnapshotMeta, Vote};
 use crate::consensus::wire;
 use crate::id::NodeId;
+use crate::planted::Planted;
 use crate::proto::raft as pb;
 use crate::proto::raft::snapshot_part::Part;
+use crate::state::State;
 
 /// Without a part for this long, the transfer has failed.
 const IDLE: Duration = Duration::from_secs(60);
@@ -49,17 +54,19 @@ impl Metadata {
         let Some(Part::Header(header)) = next(&mut parts).await? else {
             return Err(Status::invalid_argument("a snapshot begins with its header"));
         };
-        let invalid = |error: wire::WireError| Status::invalid_argument(error.to_string());
-        let vote = wire::vote_from(header.vote).map_err(invalid)?;
-        if vote.leader_id.node_id != peer.0 {
-            return Err(Status::permission_denied("the snapshot is not the sender's own"));
-        }
-        let meta = SnapshotMeta {
-            last_log_id: header.last_log_id.map(wire::log_id_from),
-            last_membership: wire::stored_membership_from(header.membership).map_err(invalid)?,
-        };
+        let (vote, meta) = incoming::snapshot(header).map_err(|error| forged(peer, &error))?;
+        own_vote(peer, &vote)?;
         let mut incoming = Incoming { path: self.0.machine.scratch("incoming"), taken: false };
         self.receive_file(&incoming.path, &mut parts).await?;
+        let committed = self.committed_under(&vote);
+        incoming::snapshot_beyond(committed, meta.last_log_id).map_err(|error| forged(peer, &error))?;
+        let (path, claimed) = (incoming.path.clone(), meta.clone());
+        let vetted = tokio::task::spawn_blocking(move || vet(&path, &claimed)).await;
+        let vetted = vetted.map_err(|error| Status::internal(error.to_string()))?;
+        vetted.map_err(|why| {
+            tracing::error!(%peer, why, "refused a snapshot that no healthy member sends");
+            Status::invalid_argument(why)
+        })?;
         // From here the file is consensus', even if the sender does not wait for the answer.
         incoming.taken = true;
         let reply = self.install(vote, meta, incoming.path.clone()).await;
@@ -110,6 +117,17 @@ impl Metadata {
         let reply = self.0.raft.install_full_snapshot(vote, snapshot).await;
         let reply = reply.map_err(|error| Status::internal(error.to_string()))?;
         Ok(pb::SnapshotReply { vote: Some(wire::vote_to(&reply.vote)) })
+    }
+}
+
+/// Whether the file is a state, and stands where its header says. It is closed again.
+fn vet(path: &Path, claimed: &SnapshotMeta) -> Result<(), String> {
+    let state = State::open(path, Planted::NONE).map_err(|error| error.to_string())?;
+    let view = state.view().map_err(|error| error.to_string())?;
+    let (last, membership) = position(&view).map_err(|error| error.to_string())?;
+    match (last, membership) == (claimed.last_log_id, claimed.last_membership.clone()) {
+        true => Ok(()),
+        false => Err("the snapshot does not stand where its header says".to_owned()),
     }
 }
 

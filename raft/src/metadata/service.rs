@@ -4,19 +4,21 @@
 //! be somebody else, for one with this node's own identity (a copied data directory), or for a
 //! removed node (which is told so). What only concerns members
 //! (proposals, reads) is done for members. Votes and entries are taken from senders that this
-//! node does not know yet: one that was away may be behind on who is a member.
+//! node does not know yet: one that was away may be behind on who is a member. Consensus hears
+//! only what has the form of the protocol.
 
 use std::time::Duration;
 
-use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::VoteRequest;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::leader::{Proposed, ReadRefused};
 use super::{Metadata, PeerId};
 use crate::codec;
+use crate::consensus::incoming::{self, Forged};
 use crate::consensus::network::{append_reply_to, vote_reply_to};
-use crate::consensus::types::TypeConfig;
-use crate::consensus::wire::{self, WireError};
+use crate::consensus::types::{LogId, TypeConfig, Vote};
 use crate::id::NodeId;
 use crate::limits::RPC_MAX;
 use crate::proto::raft as pb;
@@ -32,7 +34,9 @@ pub(super) fn server(metadata: Metadata) -> RaftServer<Service> {
     server.max_decoding_message_size(RPC_MAX).max_encoding_message_size(RPC_MAX)
 }
 
-fn invalid(error: WireError) -> Status {
+/// Refuses what no member of the protocol sends: it is broken, or is not who it seems.
+pub(super) fn forged(peer: NodeId, error: &Forged) -> Status {
+    tracing::error!(%peer, cause = %error, "refused a request that no healthy member sends");
     Status::invalid_argument(error.to_string())
 }
 
@@ -87,13 +91,8 @@ impl Service {
         peer: NodeId,
         request: pb::VoteRequest,
     ) -> Result<VoteRequest<TypeConfig>, Status> {
-        let vote = wire::vote_from(request.vote).map_err(invalid)?;
-        if vote.leader_id.node_id != peer.0 {
-            tracing::warn!(%peer, "refused a vote request in another node's name");
-            return Err(Status::permission_denied("the candidate is not the sender"));
-        }
-        let mut rpc = VoteRequest::new(vote, request.last_log_id.map(wire::log_id_from));
-        rpc.leadership_transfer = request.transfer;
+        let rpc = incoming::candidacy(request).map_err(|error| forged(peer, &error))?;
+        own_vote(peer, &rpc.vote)?;
         Ok(rpc)
     }
 
@@ -110,23 +109,33 @@ impl Service {
     }
 }
 
+/// Whoever asks for votes, or leads, does so in its own name.
+pub(super) fn own_vote(peer: NodeId, vote: &Vote) -> Result<(), Status> {
+    if vote.leader_id.node_id == peer.0 {
+        return Ok(());
+    }
+    tracing::warn!(%peer, "refused a request in another node's name");
+    Err(Status::permission_denied("the vote is not the sender's own"))
+}
+
+impl Metadata {
+    /// What is committed here, when a leader with this vote may add to it; consensus itself turns
+    /// down one that was followed by another.
+    pub(super) fn committed_under(&self, vote: &Vote) -> Option<LogId> {
+        let raft = self.0.raft.metrics();
+        let raft = raft.borrow_watched();
+        raft.local_committed.filter(|_| *vote >= raft.vote)
+    }
+}
+
 #[async_trait]
 impl Raft for Service {
     async fn append(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendReply>, Status> {
         let peer = self.sender(&request)?;
-        let request = request.into_inner();
-        let vote = wire::vote_from(request.vote).map_err(invalid)?;
-        if vote.leader_id.node_id != peer.0 {
-            tracing::warn!(%peer, "refused entries in another node's name");
-            return Err(Status::permission_denied("the leader is not the sender"));
-        }
-        let entries = request.entries.into_iter().map(wire::decode_entry).collect::<Result<_, _>>();
-        let rpc = AppendEntriesRequest {
-            vote,
-            prev_log_id: request.prev.map(wire::log_id_from),
-            entries: entries.map_err(invalid)?,
-            leader_commit: request.commit.map(wire::log_id_from),
-        };
+        let rpc = incoming::append(request.into_inner()).map_err(|error| forged(peer, &error))?;
+        own_vote(peer, &rpc.vote)?;
+        let committed = self.0.committed_under(&rpc.vote);
+        let rpc = incoming::beyond(committed, rpc).map_err(|error| forged(peer, &error))?;
         let reply = self.0.0.raft.append_entries(rpc).await.map_err(internal)?;
         if !matches!(reply, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
             self.0.0.leadership.hear();
@@ -161,12 +170,8 @@ impl Raft for Service {
         request: Request<pb::TransferRequest>,
     ) -> Result<Response<pb::TransferReply>, Status> {
         let peer = self.sender(&request)?;
-        let request = request.into_inner();
-        let from = wire::vote_from(request.from).map_err(invalid)?;
-        if from.leader_id.node_id != peer.0 {
-            return Err(Status::permission_denied("the leader is not the sender"));
-        }
-        let rpc = TransferLeaderRequest::new(from, request.to, request.last_log_id.map(wire::log_id_from));
+        let rpc = incoming::transfer(request.into_inner()).map_err(|error| forged(peer, &error))?;
+        own_vote(peer, rpc.from_leader())?;
         let reply = match self.0.0.raft.handle_transfer_leader(rpc).await.map_err(internal)? {
             Ok(()) => pb::TransferReply { accepted: true, refused: String::new() },
             Err(error) => pb::TransferReply { accepted: false, refused: error.to_string() },

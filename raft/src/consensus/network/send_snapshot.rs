@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{C, Peer, Snapshot, client, rpc_error};
+use crate::consensus::incoming;
 use crate::consensus::snapshot::SnapshotData;
 use crate::consensus::types::Vote;
 use crate::consensus::wire;
@@ -100,7 +101,7 @@ impl Peer {
             Ok(Some(Err(error))) => return Err(NetworkError::new(&error).into()),
             Ok(None) | Err(_) => return Err(timed_out()),
         };
-        let vote = wire::vote_from(reply.vote).map_err(|error| NetworkError::new(&error))?;
+        let vote = incoming::seen_vote(reply.vote).map_err(|error| NetworkError::new(&error))?;
         Ok(SnapshotResponse::new(vote))
     }
 }
