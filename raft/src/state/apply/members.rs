@@ -27,7 +27,6 @@ pub(super) fn birth(
     rf: u32,
     level: u32,
 ) -> Effect {
-    supported(level)?;
     if writer.has(Table::Meta, meta::CLUSTER)? {
         let known = ClusterId(writer.number(Table::Meta, meta::CLUSTER)?);
         return Ok(if known == cluster {
@@ -36,6 +35,7 @@ pub(super) fn birth(
             Err(Refusal::AlreadyBorn { cluster: known })
         });
     }
+    supported(level)?;
     if rf == 0 || level == 0 {
         return Ok(Err(Refusal::Invalid));
     }
@@ -128,15 +128,16 @@ pub(super) fn fence(
     Ok(Ok(cx.index))
 }
 
-/// `SetLevel`: members that are down count too, or they could not come back.
+/// `SetLevel`: members that are down count too, or they could not come back. A level that no build
+/// can have agreed to is refused alike by all of them, and ends none.
 pub(super) fn set_level(writer: &mut Writer<'_>, cx: &Context<'_>, level: u32) -> Effect {
-    supported(level)?;
     if u64::from(level) < writer.number(Table::Meta, meta::LEVEL)? {
         return Ok(Err(Refusal::Invalid));
     }
     if writer.members()?.iter().any(|member| member.max_level < level) {
         return Ok(Err(Refusal::LevelUnsupported));
     }
+    supported(level)?;
     writer.set_number(Table::Meta, meta::LEVEL, level.into())?;
     Ok(Ok(cx.index))
 }

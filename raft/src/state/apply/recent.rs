@@ -95,7 +95,7 @@ pub(super) fn remember(
     };
     if before.as_ref().is_some_and(|before| before.boot != boot) {
         forget(writer, node, None)?;
-    } else if let Some(oldest) = (highest + 1).checked_sub(OUTCOMES) {
+    } else if let Some(oldest) = highest.checked_sub(OUTCOMES - 1) {
         forget(writer, node, Some((boot, oldest)))?;
     }
     writer.put_row(Table::Proposer, &key::node(node), &Proposer { boot, highest })?;

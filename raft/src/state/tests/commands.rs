@@ -4,7 +4,7 @@ use crate::command::{Command, Outcome, Refusal, TagCondition};
 use crate::digest::{Algorithm, Digest, PartitionId};
 use crate::id::{ClusterId, Generation};
 use crate::limits::TAG_HISTORY;
-use crate::member::MemberState;
+use crate::member::{Member, MemberState};
 use crate::planted::Planted;
 
 fn bench() -> Bench {
@@ -313,6 +313,13 @@ fn a_cluster_is_born_once_and_its_level_only_rises() {
     let mut old = member(8);
     old.max_level = 0;
     assert_eq!(refused(bench.run(Command::ChangeMember { member: old })), Refusal::LevelUnsupported);
+    // What no member supports is refused by every build alike; what all others do ends this one.
+    assert_eq!(refused(bench.run(Command::SetLevel { level: 2 })), Refusal::LevelUnsupported);
+    let born = Command::Birth { cluster: ClusterId(8), rf: 3, level: 2 };
+    assert_eq!(refused(bench.run(born)), Refusal::AlreadyBorn { cluster: known });
+    for member in bench.view().members().unwrap() {
+        bench.done(Command::ChangeMember { member: Member { max_level: 2, ..member } });
+    }
     let above = bench.entry(Command::SetLevel { level: 2 });
     assert!(matches!(bench.state.apply(&[above]), Err(StateError::Level { level: 2 })));
 }
