@@ -4,7 +4,7 @@
 //! document that two readers understand differently passes one's checks and harms the other.
 //! Depth is bounded by serde_json, which refuses more than 128 levels.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -12,6 +12,19 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 /// Fails unless `bytes` is one JSON value without a repeated key at any level.
 pub(super) fn check_unambiguous(bytes: &[u8]) -> Result<(), serde_json::Error> {
     serde_json::from_slice::<Unambiguous>(bytes).map(drop)
+}
+
+/// Keys of an object that nobody here knows; their values are of no interest. An object that
+/// keeps them is read from an object only: serde would take a list of its values as well.
+pub(super) type Others = BTreeMap<String, de::IgnoredAny>;
+
+/// Which of the `others` a reader takes for one of `known` that does not tell cases apart.
+pub(super) fn mistaken<'o>(others: &'o Others, known: &[&str]) -> Option<&'o str> {
+    let folded = |key: &str| key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_ascii_lowercase();
+    others.keys().map(String::as_str).find(|key| {
+        let key = folded(key);
+        known.iter().any(|known| known.eq_ignore_ascii_case(&key))
+    })
 }
 
 /// Any value, kept as nothing.

@@ -12,7 +12,7 @@ use serde_json::json;
 use trow_raft::Digest;
 use trow_raft::command::NewManifest;
 
-use super::json::check_unambiguous;
+use super::json::{Others, check_unambiguous, mistaken};
 use super::media_type::{self, Kind};
 use crate::error::{Error, Problem};
 
@@ -37,6 +37,8 @@ struct Document {
     blobs: Option<Vec<Descriptor>>,
     subject: Option<Descriptor>,
     annotations: Option<BTreeMap<String, String>>,
+    #[serde(flatten)]
+    others: Others,
 }
 
 #[derive(Deserialize)]
@@ -48,9 +50,14 @@ struct Descriptor {
     size: serde_json::Number,
     #[serde(default)]
     urls: Option<Vec<String>>,
+    #[serde(flatten)]
+    others: Others,
 }
 
-/// The keys that decide what a document is, and so must not come in another case.
+/// The keys that decide what a descriptor names.
+const DESCRIPTOR_KEYS: [&str; 4] = ["mediaType", "digest", "size", "urls"];
+
+/// The keys that decide what a document is.
 const KEYS: [&str; 9] = [
     "schemaVersion",
     "mediaType",
@@ -71,7 +78,7 @@ pub fn parse(digest: Digest, content_type: Option<&str>, bytes: Bytes) -> Result
     let malformed = |why: serde_json::Error| invalid(format!("the manifest is not valid JSON: {why}"));
     check_unambiguous(&bytes).map_err(malformed)?;
     let document: Document = serde_json::from_slice(&bytes).map_err(malformed)?;
-    check_case(&bytes)?;
+    check_case(&document.others, &KEYS)?;
     let (media_type, kind) = media_type_of(content_type, document.media_type.as_deref())?;
     check_shape(kind, &document)?;
 
@@ -127,12 +134,11 @@ fn invalid(why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 }
 
 /// Some readers match keys whatever their case; a second spelling of a key we know is a trap.
-fn check_case(bytes: &[u8]) -> Result<(), Error> {
-    let keys: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_slice(bytes)
-        .map_err(|why| invalid(format!("the manifest is no JSON object: {why}")))?;
-    let other_case = |key: &&String| KEYS.iter().any(|k| k.eq_ignore_ascii_case(key) && k != key);
-    match keys.keys().find(other_case) {
-        Some(key) => Err(invalid(format!("the key {key:?} differs from a known one only in case"))),
+fn check_case(others: &Others, known: &[&str]) -> Result<(), Error> {
+    match mistaken(others, known) {
+        Some(key) => {
+            Err(invalid("a key differs from a known one only in case").detail(json!({ "key": shown(key) })))
+        }
         None => Ok(()),
     }
 }
@@ -205,6 +211,7 @@ impl References {
     }
 
     fn note(&mut self, descriptor: &Descriptor) -> Result<Digest, Error> {
+        check_case(&descriptor.others, &DESCRIPTOR_KEYS)?;
         let digest = crate::route::parse_digest(&descriptor.digest)?;
         let size = descriptor.size.as_u64().filter(|size| i64::try_from(*size).is_ok()).ok_or_else(|| {
             invalid("a descriptor's size must be a number of bytes, from 0 to 2^63 - 1")

@@ -94,6 +94,14 @@ fn ambiguous_documents_are_refused() {
     refuses(INDEX, &image().to_string(), bad);
     refuses(INDEX, &with(image(), "mediaType", json!(INDEX)), bad);
     refuses(IMAGE, &with(image(), "Layers", json!([])), bad);
+    // Go takes these for `layers` and `digest` as well.
+    refuses(IMAGE, &with(image(), "layer\u{17f}", json!([])), bad);
+    let mut twice = image();
+    twice["config"]["Digest"] = json!(Digest::sha256(b"x"));
+    refuses(IMAGE, &twice.to_string(), bad);
+    let config = descriptor("config", "x");
+    let list = json!([config["mediaType"], config["digest"], config["size"], null]);
+    refuses(IMAGE, &with(image(), "config", list), bad);
     refuses(IMAGE, &image().to_string().replacen('{', r#"{"config":null,"#, 1), bad);
     refuses(IMAGE, &with(image(), "x", json!(1)).replace(r#""x":1"#, r#""x":{"a":1,"a":2}"#), bad);
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
