@@ -1,5 +1,7 @@
 //! What strangers, impostors and the wrong nodes get from the peer port, over real sockets.
 
+mod forged;
+
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -52,6 +54,18 @@ impl World {
         dir: &Arc<ClusterDir>,
         leaf: impl FnOnce(&Identity) -> Option<Leaf>,
     ) -> Node {
+        self.serving(name, cluster, dir, leaf, |_| tonic::service::Routes::default()).await
+    }
+
+    /// As [`World::node_of`]; its consensus is what `raft` makes for its id.
+    async fn serving(
+        &self,
+        name: &str,
+        cluster: Option<ClusterId>,
+        dir: &Arc<ClusterDir>,
+        leaf: impl FnOnce(&Identity) -> Option<Leaf>,
+        raft: impl FnOnce(NodeId) -> tonic::service::Routes,
+    ) -> Node {
         let home = self.temp.path().join(name);
         std::fs::create_dir_all(&home).unwrap();
         let identity = Arc::new(Identity::open(&home).unwrap());
@@ -92,7 +106,7 @@ impl World {
         let blobs = Router::new()
             .route("/who", get(|Extension(PeerId(id)): Extension<PeerId>| async move { id.to_string() }))
             .route("/echo", post(|body: Body| async move { body }));
-        let routes = PeerRoutes { raft: tonic::service::Routes::default(), blobs };
+        let routes = PeerRoutes { raft: raft(member.id), blobs };
         let closing = CancellationToken::new();
         tokio::spawn(serve(listener, peers.clone(), routes, closing.clone()));
         Node { peers, member, closing }

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use tokio::task::JoinHandle;
 use trow_raft::{Digest, NodeId, PartitionId, Planted};
 
 use super::Repair;
+use crate::copies::Others;
 use crate::copies::audit::{Audit, Auditor};
 use crate::copies::sim::{Sim, until};
 
@@ -129,6 +132,37 @@ async fn a_partition_with_an_unreachable_blob_is_not_ready() {
     assert!(!sim.view(1).blob(&digest).unwrap().unwrap().lost, "unreachable is not denied");
     sim.reach(1, true);
     until("it is ready too", LIMIT, || ready().is_empty()).await;
+}
+
+#[tokio::test]
+async fn wrong_bytes_of_a_source_are_not_kept_and_the_next_one_is_asked() {
+    let sim = Sim::new(3, 3, &[1, 2, 3], Planted::NONE);
+    let (bytes, digest) = blobs(1).remove(0);
+    sim.push(&bytes, &[1, 2]).await;
+    // Node 1 sends other bytes; its checksums are its own to make.
+    let (honest, lies) = (sim.others(), Arc::new(AtomicUsize::new(0)));
+    let (fetch, told) = (honest.fetch.clone(), lies.clone());
+    let lying = move |node, digest| {
+        let (body, told) = (fetch(node, digest), told.clone());
+        async move {
+            let body = body.await?.map_ok(move |bytes| match node {
+                NodeId(1) => {
+                    told.fetch_add(1, Ordering::Relaxed);
+                    Bytes::from(vec![b'x'; bytes.len()])
+                }
+                _ => bytes,
+            });
+            Ok(body.boxed())
+        }
+        .boxed()
+    };
+    let others = Others { fetch: Arc::new(lying), ..honest };
+    let repair = Repair::new(sim.store(3), sim.agreed(3), others, 0);
+    let _running = Running(vec![tokio::spawn(repair.run())]);
+    until("the copy is there", LIMIT, || sim.holders(&digest).contains(&3)).await;
+    assert!(lies.load(Ordering::Relaxed) > 0, "nobody lied");
+    assert_eq!(fs::read(sim.path(3, &digest)).unwrap(), bytes);
+    assert_eq!(sim.store(3).verify(&digest).await.unwrap(), Some(true));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! be taken down in mid-body. See `harness`.
 
 mod harness;
+mod hostile;
 mod net;
 mod reads;
 mod uploads;

@@ -1,0 +1,78 @@
+//! The program `trow`: one node of a registry cluster, and the commands to run and see one.
+//!
+//! A library only so that fuzz targets reach its parsers; nothing in it is for others to use.
+//! Always holds: a panic ends the process, since a part that is gone must not be missed silently;
+//! the exit code is 0 done, 1 failed, 2 usage or configuration, 3 no server or no quorum.
+
+mod cli;
+mod config;
+mod dev;
+
+mod data_dir;
+mod node;
+
+mod birth;
+mod cluster_dir;
+mod identity;
+mod listener;
+mod peer;
+
+mod copies;
+mod peer_blobs;
+mod repair;
+mod replicated;
+mod store;
+mod sweep;
+
+mod admin;
+mod metrics;
+mod ops;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, LogFormat};
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(why) = log(&cli.log, cli.log_format) {
+        eprintln!("trow: --log: {why}");
+        return ExitCode::from(2);
+    }
+    end_on_panic();
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider was installed before");
+    }
+    cli.run()
+}
+
+/// Log lines go to standard error; the level of a dependency's chatter is its own.
+fn log(filter: &str, format: LogFormat) -> Result<(), String> {
+    let filter = if filter.contains(['=', ',']) {
+        filter.to_owned()
+    } else {
+        format!(
+            "warn,openraft=error,rustls_platform_verifier=off,trow={filter},trow_api={filter},trow_raft={filter}"
+        )
+    };
+    let filter = EnvFilter::try_new(&filter).map_err(|error| error.to_string())?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    }
+    .map_err(|error| error.to_string())
+}
+
+/// A task that panicked would leave the rest of the node running without it.
+fn end_on_panic() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        default(panic);
+        tracing::error!(panic = %panic, "a part of this node failed; the process ends");
+        std::process::exit(1);
+    }));
+}
