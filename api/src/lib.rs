@@ -26,6 +26,8 @@ mod reads;
 pub mod auth;
 mod body;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod headers;
 pub mod metrics;
 mod query;

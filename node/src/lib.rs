@@ -28,6 +28,9 @@ mod admin;
 mod metrics;
 mod ops;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 use std::process::ExitCode;
 
 use clap::Parser as _;

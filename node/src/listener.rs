@@ -8,6 +8,8 @@
 mod body;
 mod connection;
 mod framing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod refusal;
 mod state;
 #[cfg(test)]

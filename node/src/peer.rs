@@ -9,6 +9,8 @@
 mod control;
 mod counted;
 mod dial;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gate;
 mod greeting;
 mod hello;

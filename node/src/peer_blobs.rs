@@ -5,6 +5,8 @@
 //! stream, whatever their size. Never does: choose whom to ask, or trust what arrives (the caller
 //! verifies digests; a peer's listener has established who asks).
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod server;
 mod uploads;
 pub mod wire;

@@ -11,6 +11,8 @@ mod commit;
 mod evidence;
 mod find;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod read;
 mod sessions;
 mod task;

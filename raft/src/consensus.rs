@@ -5,6 +5,8 @@
 //! disk never runs ahead of it. Nothing outside this module and `metadata` names an openraft type.
 
 pub(crate) mod disk;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod incoming;
 pub(crate) mod log_store;
 pub(crate) mod machine;

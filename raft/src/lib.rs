@@ -13,6 +13,8 @@ pub mod command;
 mod consensus;
 pub(crate) mod controller;
 pub mod digest;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod id;
 pub mod limits;
 pub mod member;

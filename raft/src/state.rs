@@ -13,6 +13,8 @@ mod bench;
 mod error;
 mod export;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hash;
 mod key;
 mod row;
@@ -76,6 +78,12 @@ impl State {
     /// The file is in use, damaged, or of a feature level above this build's.
     pub fn open(file: &Path, planted: Planted) -> Result<State, StateError> {
         State::open_on(file, planted, None)
+    }
+
+    /// An empty state that is gone with the process.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn in_memory() -> Result<State, StateError> {
+        Ok(State { database: file::in_memory()?, planted: Planted::NONE })
     }
 
     /// As [`State::open`]; on a full disk it goes on from `reserve`.

@@ -71,7 +71,7 @@ pub(super) struct Greeted {
 }
 
 impl Session<'_> {
-    fn proof(&self, speaker: &str, cluster: &str) -> String {
+    pub(super) fn proof(&self, speaker: &str, cluster: &str) -> String {
         let (dialler, listener) = (self.dialler.0.to_be_bytes(), self.listener.0.to_be_bytes());
         let parts = [b"greeting".as_slice(), speaker.as_bytes(), cluster.as_bytes(), &dialler, &listener];
         hex::encode(self.secret.mac(&[&parts[..], &[&self.exported]].concat()))
@@ -125,7 +125,7 @@ impl Session<'_> {
         result
     }
 
-    fn judge(&self, line: &str, ours: Option<ClusterId>) -> Result<Greeted, GreetingError> {
+    pub(super) fn judge(&self, line: &str, ours: Option<ClusterId>) -> Result<Greeted, GreetingError> {
         let words: Vec<&str> = line.split(' ').collect();
         let ["trow/1", kind, cluster, proof] = words[..] else { return Err(GreetingError::Garbled) };
         self.check("dialler", cluster, proof)?;

@@ -23,7 +23,7 @@ use crate::replicated::{Replicated, Ticket};
 use crate::store::ReadError;
 
 /// Largest JSON body of a request, in bytes: [`wire::CONFIRM_MAX`] long digests fit.
-const JSON_MAX: usize = 256 << 10;
+pub(super) const JSON_MAX: usize = 256 << 10;
 
 /// The router for the peer listener's HTTP/1.1 side.
 pub fn router(blobs: Replicated) -> Router {
@@ -106,7 +106,7 @@ async fn blob(
 const OCTETS: &str = "application/octet-stream";
 
 /// `bytes=a-b` within `size`: the one form that a peer sends.
-fn parse_range(text: &str, size: u64) -> Option<std::ops::Range<u64>> {
+pub(super) fn parse_range(text: &str, size: u64) -> Option<std::ops::Range<u64>> {
     let (start, last) = text.strip_prefix("bytes=")?.split_once('-')?;
     let (start, last): (u64, u64) = (start.parse().ok()?, last.parse().ok()?);
     (start <= last && last < size).then(|| start..last + 1)

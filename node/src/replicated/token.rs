@@ -14,7 +14,7 @@ use trow_raft::{Algorithm, NodeId, RepoName};
 const FORM: u8 = 1;
 /// More mirrors than any write quorum needs; a longer list is no ticket of ours.
 const MIRRORS_MAX: usize = 16;
-const MAC_LEN: usize = 32;
+pub(super) const MAC_LEN: usize = 32;
 
 /// Names one upload session for its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,7 +117,7 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
     }
 }
 
-fn encode(ticket: &Ticket) -> Vec<u8> {
+pub(super) fn encode(ticket: &Ticket) -> Vec<u8> {
     let mut out = vec![FORM];
     out.extend_from_slice(&ticket.id.0.to_be_bytes());
     out.extend_from_slice(&ticket.term.to_be_bytes());
@@ -135,7 +135,7 @@ fn encode(ticket: &Ticket) -> Vec<u8> {
     out
 }
 
-fn decode(payload: &[u8]) -> Option<Ticket> {
+pub(super) fn decode(payload: &[u8]) -> Option<Ticket> {
     let (form, rest) = payload.split_first()?;
     let (id, rest) = rest.split_first_chunk::<16>()?;
     let (term, rest) = rest.split_first_chunk::<8>()?;

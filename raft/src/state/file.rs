@@ -35,16 +35,29 @@ pub(super) fn open(
     } else {
         builder.create(file)?
     };
-    let transaction = database.begin_write()?;
-    for table in Table::ALL {
-        transaction.open_table(table.definition())?;
-    }
-    transaction.commit()?;
+    make_tables(&database)?;
     if is_new && let Some(directory) = file.parent() {
         let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         // A checkpoint is worth nothing in a file that a power cut takes out of its directory.
         File::open(directory)?.sync_all()?;
     }
+    Ok(database)
+}
+
+fn make_tables(database: &Database) -> Result<(), StateError> {
+    let transaction = database.begin_write()?;
+    for table in Table::ALL {
+        transaction.open_table(table.definition())?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// No file at all.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn in_memory() -> Result<Database, StateError> {
+    let database = Builder::new().create_with_backend(redb::backends::InMemoryBackend::new())?;
+    make_tables(&database)?;
     Ok(database)
 }
 

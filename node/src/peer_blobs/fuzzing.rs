@@ -1,0 +1,60 @@
+//! Requests about blobs and uploads for [`crate::fuzzing`].
+
+use axum::extract::Query;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::server::parse_range;
+use super::wire::{CONFIRM_MAX, Claimed, Confirm, Confirmed, Fault, Finished, HoldFrom, Length, UploadQuery};
+
+/// The query of an upload's request: what is read is what was meant, also when it is passed on.
+pub(crate) fn query(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let Ok(uri) = format!("/upload?{text}").parse::<http::Uri>() else { return false };
+    let Ok(Query(query)) = Query::<UploadQuery>::try_from_uri(&uri) else { return false };
+    let written = format!("/upload?{}", query.encode()).parse::<http::Uri>().expect("our own URI");
+    let Query(again) = Query::<UploadQuery>::try_from_uri(&written).expect("our own query");
+    assert_eq!(again, query, "{text:?} became {written}");
+    true
+}
+
+/// A JSON body, as each kind that there is: read, written and read again it is the same.
+pub(crate) fn body(bytes: &[u8]) -> bool {
+    let stable = [
+        is_stable::<Confirm>(bytes),
+        is_stable::<Confirmed>(bytes),
+        is_stable::<HoldFrom>(bytes),
+        is_stable::<Claimed>(bytes),
+        is_stable::<Length>(bytes),
+        is_stable::<Finished>(bytes),
+        is_stable::<Fault>(bytes),
+    ];
+    if let Ok(fault) = serde_json::from_slice::<Fault>(bytes) {
+        assert!(!fault.status().is_success());
+    }
+    // The longest question fits the limit of a body.
+    if let Ok(question) = serde_json::from_slice::<Confirm>(bytes) {
+        let one = serde_json::to_vec(&question).map_or(0, |text| text.len());
+        assert!(question.digests.len() > CONFIRM_MAX || one <= super::server::JSON_MAX);
+    }
+    stable.contains(&true)
+}
+
+fn is_stable<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
+    let Ok(read) = serde_json::from_slice::<T>(bytes) else { return false };
+    let once = serde_json::to_value(&read).expect("our own types");
+    let again: T = serde_json::from_value(once.clone()).expect("what was written");
+    assert_eq!(serde_json::to_value(&again).expect("our own types"), once);
+    true
+}
+
+/// A `Range` after a blob's size in eight bytes: what is served lies within the blob.
+pub(crate) fn range(bytes: &[u8]) -> bool {
+    let Some((size, header)) = bytes.split_first_chunk::<8>() else { return false };
+    let (size, Ok(header)) = (u64::from_be_bytes(*size), std::str::from_utf8(header)) else { return false };
+    let Some(range) = parse_range(header, size) else { return false };
+    assert!(range.start < range.end && range.end <= size, "{header:?} of {size} is {range:?}");
+    let written = format!("bytes={}-{}", range.start, range.end - 1);
+    assert_eq!(parse_range(&written, size), Some(range));
+    true
+}
