@@ -44,6 +44,7 @@ fn is_unfit(unfit: &Unfit) {
         Why::Lengths => assert!(has(b"content-length")),
         Why::Encoding => assert!(has(b"transfer-encoding")),
         Why::Host => assert!(head.ends_with(b"\n")),
+        Why::Method => assert!(head.len() == 1 && !head[0].is_ascii_alphanumeric()),
         Why::TooLarge => assert!(head.len() > HEAD_MAX),
     }
 }
