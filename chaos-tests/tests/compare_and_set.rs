@@ -28,22 +28,6 @@ async fn of_those_who_move_a_tag_from_the_same_digest_one_wins() {
     scenario("compare and set", Duration::from_secs(180), run()).await;
 }
 
-/// One who races, with an image that nobody else has.
-struct Racer {
-    node: Client,
-    image: Image,
-}
-
-impl Racer {
-    /// The image's manifest as this round has it: who pushes what is there already takes nothing from
-    /// the others, so nobody may.
-    fn manifest(&self, round: usize) -> Result<Bytes> {
-        let mut manifest: Value = serde_json::from_slice(&self.image.manifest)?;
-        manifest["annotations"] = json!({"round": round.to_string()});
-        Ok(Bytes::from(manifest.to_string()))
-    }
-}
-
 /// What a racer asks for.
 #[derive(Clone)]
 enum Wish {
@@ -74,24 +58,12 @@ async fn run() -> Result<()> {
             Some(digest) if delete => Wish::Delete(format!("\"{digest}\""), token.clone()),
             Some(digest) => Wish::Move(round, IF_MATCH, format!("\"{digest}\"")),
         };
-        let answers = race(&racers, &wish).await.with_context(|| format!("round {round}"))?;
+        let answers = race(&racers, &wish, &nodes).await.with_context(|| format!("round {round}"))?;
         let won: Vec<usize> = (0..answers.len()).filter(|index| answers[*index].ok()).collect();
         ensure!(won.len() == 1, "round {round}: {} won: {:?}", won.len(), statuses(&answers));
         ensure!(answers.iter().all(|answer| answer.ok() || answer.status == 412), "{:?}", statuses(&answers));
-        let (winner, answer) = (&racers[won[0]], &answers[won[0]]);
-        let moved = matches!(wish, Wish::Move(..));
-        now = moved.then_some(Digest::sha256(&winner.manifest(round)?));
-        for node in &nodes {
-            let seen = node.manifest(REPO, TAG).await?;
-            match now {
-                Some(digest) => {
-                    let same = (seen.status, Digest::sha256(&seen.body), seen.log_id());
-                    ensure!(same == (200, digest, answer.log_id()), "round {round}, {}: {same:?}", node.node);
-                }
-                None => ensure!(seen.status == 404, "round {round}, {}: {seen}", node.node),
-            }
-        }
-        winners.insert(winner.node.node.clone());
+        now = racers[won[0]].wins(&wish)?;
+        winners.insert(racers[won[0]].node.node.clone());
     }
     // One node that always wins would mean that the others do not race.
     eprintln!("compare and set: {ROUNDS} rounds of {} clients, won through {winners:?}", racers.len());
@@ -104,20 +76,40 @@ fn statuses(answers: &[Answer]) -> Vec<u16> {
     answers.iter().map(|answer| answer.status).collect()
 }
 
-/// All racers ask at once; what each was answered.
-async fn race(racers: &[Arc<Racer>], wish: &Wish) -> Result<Vec<Answer>> {
+/// All racers ask at once; what each was answered. Who wins looks for it through every node before it
+/// returns, while the others may still wait.
+async fn race(racers: &[Arc<Racer>], wish: &Wish, nodes: &[Client]) -> Result<Vec<Answer>> {
     let start = Arc::new(Barrier::new(racers.len()));
     let asking = racers.iter().map(|racer| {
         let (racer, wish, start) = (Arc::clone(racer), wish.clone(), Arc::clone(&start));
+        let nodes = nodes.to_vec();
         tokio::spawn(async move {
             start.wait().await;
-            racer.ask(&wish).await
+            let answer = racer.ask(&wish).await?;
+            if answer.ok() {
+                racer.look(&nodes, &wish, &answer).await?;
+            }
+            Ok(answer)
         })
     });
     try_join_all(asking).await?.into_iter().collect()
 }
 
+/// One who races, with an image that nobody else has.
+struct Racer {
+    node: Client,
+    image: Image,
+}
+
 impl Racer {
+    /// The image's manifest as this round has it: who pushes what is there already takes nothing from
+    /// the others, so nobody may.
+    fn manifest(&self, round: usize) -> Result<Bytes> {
+        let mut manifest: Value = serde_json::from_slice(&self.image.manifest)?;
+        manifest["annotations"] = json!({"round": round.to_string()});
+        Ok(Bytes::from(manifest.to_string()))
+    }
+
     async fn ask(&self, wish: &Wish) -> Result<Answer> {
         let path = format!("/v2/{REPO}/manifests/{TAG}");
         let request = match wish {
@@ -130,5 +122,30 @@ impl Racer {
             }
         };
         Ok(self.node.send("a race", request).await?)
+    }
+
+    /// Where the tag points when this racer's wish comes true.
+    fn wins(&self, wish: &Wish) -> Result<Option<Digest>> {
+        match wish {
+            Wish::Move(round, ..) => Ok(Some(Digest::sha256(&self.manifest(*round)?))),
+            Wish::Delete(..) => Ok(None),
+        }
+    }
+
+    /// Every node shows what this racer won with `answer`.
+    async fn look(&self, nodes: &[Client], wish: &Wish, answer: &Answer) -> Result<()> {
+        let won = self.wins(wish)?;
+        let looks = nodes.iter().map(async |node| {
+            let seen = node.manifest(REPO, TAG).await?;
+            let found = seen.ok().then(|| Digest::sha256(&seen.body));
+            ensure!(found == won, "{} shows {found:?}, not {won:?}: {seen}", node.node);
+            match won {
+                Some(_) => ensure!(seen.log_id() == answer.log_id(), "{}: {:?}", node.node, seen.log_id()),
+                None => ensure!(seen.status == 404 && seen.log_id() >= answer.log_id(), "{seen}"),
+            }
+            Ok(())
+        });
+        try_join_all(looks).await?;
+        Ok(())
     }
 }
