@@ -5,7 +5,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 use trow_raft::{Command, Digest, RepoName, StateError, View};
@@ -13,10 +13,11 @@ use trow_raft::{Command, Digest, RepoName, StateError, View};
 use crate::blobs::{Blobs, ByteStream, ReadBlobError};
 use crate::changes::Changes;
 use crate::error::{Error, Problem};
-use crate::headers;
+use crate::graces::Graces;
 use crate::metrics::HttpMetrics;
 use crate::range::{self, Wanted};
 use crate::reads::Reads;
+use crate::{etag, headers};
 
 /// The size of a blob that `repo` shows. One that is lost is as good as not there.
 pub(crate) fn visible(view: &View, repo: &RepoName, digest: &Digest) -> Result<Option<u64>, StateError> {
@@ -28,16 +29,34 @@ pub(crate) fn visible(view: &View, repo: &RepoName, digest: &Digest) -> Result<O
 
 async fn size_of(reads: &Reads, repo: &RepoName, digest: &Digest) -> Result<u64, Error> {
     let found = reads.by_digest(|view| visible(view, repo, digest)).await?;
-    found.value.ok_or_else(|| unknown(digest).header(headers::LOG_ID, HeaderValue::from(found.at)))
+    found.value.ok_or_else(|| unknown(repo, digest, found.at))
 }
 
-fn unknown(digest: &Digest) -> Error {
-    Error::new(Problem::BlobUnknown, "the blob is not in the repository").detail(json!({ "digest": digest }))
+fn unknown(repo: &RepoName, digest: &Digest, at: u64) -> Error {
+    Error::new(Problem::BlobUnknown, "the blob is not in the repository")
+        .detail(json!({ "name": repo, "digest": digest }))
+        .header(headers::LOG_ID, HeaderValue::from(at))
 }
 
-/// HEAD.
-pub(crate) async fn head(reads: &Reads, repo: &RepoName, digest: &Digest) -> Result<Response, Error> {
-    let size = size_of(reads, repo, digest).await?;
+/// HEAD. A client that hears 200 does not push the blob, so from then on it is wanted.
+pub(crate) async fn head(
+    reads: &Reads,
+    graces: &Graces,
+    (repo, digest): (&RepoName, &Digest),
+    request: &HeaderMap,
+) -> Result<Response, Error> {
+    let look = |view: &View| match visible(view, repo, digest)? {
+        Some(size) => Ok(Some((size, graces.is_due(view, repo, digest)?))),
+        None => Ok(None),
+    };
+    let found = reads.by_digest(look).await?;
+    let (size, due) = found.value.ok_or_else(|| unknown(repo, digest, found.at))?;
+    if due {
+        graces.renew(repo, digest).await;
+    }
+    if etag::is_known(request, digest) {
+        return Ok(etag::not_modified(digest));
+    }
     Ok(reply(StatusCode::OK, digest, size, Body::empty()))
 }
 
@@ -50,9 +69,12 @@ pub(crate) async fn get(
     request: &HeaderMap,
 ) -> Result<Response, Error> {
     let size = size_of(reads, repo, digest).await?;
+    if etag::is_known(request, digest) {
+        return Ok(etag::not_modified(digest));
+    }
     let text = |name: HeaderName| request.get(name).and_then(|value| value.to_str().ok());
     // Content of a digest never changes: If-Range fails only for what was never ours.
-    let applies = text(IF_RANGE).is_none_or(|tag| tag == etag(digest));
+    let applies = text(IF_RANGE).is_none_or(|tag| tag == etag::of(digest));
     let wanted = if applies { range::wanted(text(RANGE), size) } else { Wanted::All };
     let (status, part) = match wanted {
         Wanted::All => (StatusCode::OK, 0..size),
@@ -85,18 +107,16 @@ pub(crate) async fn delete(
     repo: RepoName,
     digest: Digest,
 ) -> Result<Response, Error> {
+    let named = json!({ "name": &repo, "digest": digest });
     let index = changes.make_everywhere(actor, Command::DeleteLink { repo, digest }).await;
     let index = index.map_err(|error| match error.problem() {
-        Problem::ManifestUnknown => error.instead(Problem::BlobUnknown),
+        Problem::ManifestUnknown => error.instead(Problem::BlobUnknown).detail(named),
+        Problem::InUse => error.detail(named),
         _ => error,
     })?;
     let mut response = StatusCode::ACCEPTED.into_response();
     headers::log_id(&mut response, index);
     Ok(response)
-}
-
-fn etag(digest: &Digest) -> String {
-    format!("\"{digest}\"")
 }
 
 fn reply(status: StatusCode, digest: &Digest, length: u64, body: Body) -> Response {
@@ -107,8 +127,7 @@ fn reply(status: StatusCode, digest: &Digest, length: u64, body: Body) -> Respon
     // Never what the bytes claim to be: a browser must not run them.
     all.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     all.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers::put(&mut response, ETAG, &etag(digest));
-    headers::digest(&mut response, digest);
+    etag::put(&mut response, digest);
     response
 }
 

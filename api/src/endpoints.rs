@@ -15,11 +15,12 @@ use crate::blobs::Blobs;
 use crate::body::{Incoming, Room};
 use crate::changes::Changes;
 use crate::error::{Error, Problem};
+use crate::graces::Graces;
 use crate::manifest::{self, Push};
 use crate::metrics::HttpMetrics;
 use crate::query::Query;
 use crate::reads::Reads;
-use crate::route::Route;
+use crate::route::{Route, shown};
 use crate::server::{Api, Label, Settings, method_not_allowed};
 use crate::upload::{self, Uploads};
 use crate::{blob, headers, referrers, request_id, tags};
@@ -30,6 +31,7 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 pub(crate) struct Endpoints {
     reads: Reads,
     changes: Changes,
+    graces: Graces,
     blobs: Arc<dyn Blobs>,
     token: AdminToken,
     metrics: HttpMetrics,
@@ -79,7 +81,8 @@ impl Endpoints {
     pub(crate) fn new(api: Api) -> Self {
         Endpoints {
             reads: Reads::new(api.metadata.clone(), api.settings.without_quorum),
-            changes: Changes::new(api.metadata),
+            changes: Changes::new(api.metadata.clone()),
+            graces: Graces::new(api.metadata, api.settings.gc_grace),
             blobs: api.blobs,
             token: api.token,
             metrics: api.metrics,
@@ -121,7 +124,7 @@ impl Endpoints {
             Route::Tags(repo) if pull => tags::list(reads, &repo, query).await,
             Route::Referrers(repo, subject) if pull => referrers::list(reads, &repo, &subject, query).await,
             Route::Manifest(repo, reference) if pull => {
-                manifest::get(reads, &repo, &reference, is_head).await
+                manifest::get(reads, &repo, &reference, request, is_head).await
             }
             Route::Manifest(repo, reference) if method == Method::PUT => {
                 let (sparse, actor) = (self.settings.sparse, self.actor(request));
@@ -132,7 +135,9 @@ impl Endpoints {
                 let actor = self.may_delete(request)?;
                 manifest::delete(changes, actor, (repo, reference), request).await
             }
-            Route::Blob(repo, digest) if is_head => blob::head(reads, &repo, &digest).await,
+            Route::Blob(repo, digest) if is_head => {
+                blob::head(reads, &self.graces, (&repo, &digest), request).await
+            }
             Route::Blob(repo, digest) if pull => {
                 blob::get(reads, &*self.blobs, &self.metrics, (&repo, &digest), request).await
             }
@@ -193,7 +198,7 @@ impl Endpoints {
             return Ok(Some(namespace));
         }
         let why = "this registry does not have content of that namespace; its own names are server.hostnames";
-        Err(Error::new(Problem::NameUnknown, why).detail(json!({ "ns": namespace })))
+        Err(Error::new(Problem::NameUnknown, why).detail(json!({ "ns": shown(namespace) })))
     }
 }
 

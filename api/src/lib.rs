@@ -21,11 +21,13 @@ mod tags;
 mod upload;
 
 mod changes;
+mod graces;
 mod reads;
 
 pub mod auth;
 mod body;
 pub mod error;
+mod etag;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod headers;

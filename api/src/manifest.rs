@@ -18,9 +18,9 @@ pub(crate) use push::Push;
 
 use crate::changes::Changes;
 use crate::error::{Error, Problem};
-use crate::headers;
 use crate::reads::{Found, Reads};
 use crate::route::Reference;
+use crate::{etag, headers};
 
 /// A manifest as it is served.
 struct Stored {
@@ -54,6 +54,7 @@ pub(crate) async fn get(
     reads: &Reads,
     repo: &RepoName,
     reference: &Reference,
+    request: &HeaderMap,
     head: bool,
 ) -> Result<Response, Error> {
     let found = match reference {
@@ -68,25 +69,26 @@ pub(crate) async fn get(
     };
     let Found { value, at, warning } = found;
     let Some(stored) = value else { return Err(unknown(repo, reference, at)) };
-    let mut response = Response::new(stored.bytes.map_or_else(Body::empty, Body::from));
-    let all = response.headers_mut();
-    all.insert(CONTENT_LENGTH, HeaderValue::from(stored.size));
-    // One of a few known types: text that was parsed.
-    let media_type = HeaderValue::from_str(&stored.media_type);
-    all.insert(CONTENT_TYPE, media_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
-    headers::digest(&mut response, &stored.digest);
+    let mut response = if etag::is_known(request, &stored.digest) {
+        etag::not_modified(&stored.digest)
+    } else {
+        let mut response = Response::new(stored.bytes.map_or_else(Body::empty, Body::from));
+        let all = response.headers_mut();
+        all.insert(CONTENT_LENGTH, HeaderValue::from(stored.size));
+        // One of a few known types: text that was parsed.
+        let media_type = HeaderValue::from_str(&stored.media_type);
+        all.insert(CONTENT_TYPE, media_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
+        etag::put(&mut response, &stored.digest);
+        response
+    };
     headers::log_id(&mut response, stored.index);
     headers::warning(&mut response, warning);
     Ok(response)
 }
 
 fn unknown(repo: &RepoName, reference: &Reference, at: u64) -> Error {
-    let reference = match reference {
-        Reference::Digest(digest) => digest.to_string(),
-        Reference::Tag(tag) => tag.to_string(),
-    };
     Error::new(Problem::ManifestUnknown, "the manifest is not in the repository")
-        .detail(json!({ "name": repo, "reference": reference }))
+        .detail(json!({ "name": repo, "reference": reference.to_string() }))
         .header(headers::LOG_ID, HeaderValue::from(at))
 }
 
@@ -98,12 +100,16 @@ pub(crate) async fn delete(
     request: &HeaderMap,
 ) -> Result<Response, Error> {
     let condition = condition::of(request)?;
+    let named = json!({ "name": &repo, "reference": reference.to_string() });
     let command = match reference {
         Reference::Tag(tag) => Command::DeleteTag { repo, tag, condition },
         Reference::Digest(_) if condition.is_some() => return Err(condition::only_tags()),
         Reference::Digest(digest) => Command::DeleteManifest { repo, digest },
     };
-    let index = changes.make_everywhere(actor, command).await?;
+    let index = changes.make_everywhere(actor, command).await.map_err(|error| match error.problem() {
+        Problem::ManifestUnknown => error.detail(named),
+        _ => error,
+    })?;
     let mut response = StatusCode::ACCEPTED.into_response();
     headers::log_id(&mut response, index);
     Ok(response)

@@ -4,6 +4,8 @@
 //! our own paths (`a/blobs/uploads`), so a path is read from its end. Each segment is
 //! percent-decoded after the split, so an encoded slash cannot make a segment.
 
+use std::fmt;
+
 use http::Method;
 use trow_raft::{Digest, RepoName, Tag};
 
@@ -42,6 +44,15 @@ pub enum Reference {
     Tag(Tag),
 }
 
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reference::Digest(digest) => digest.fmt(f),
+            Reference::Tag(tag) => tag.fmt(f),
+        }
+    }
+}
+
 impl Route {
     /// Reads the raw, still encoded path of a URI.
     ///
@@ -50,14 +61,15 @@ impl Route {
     pub fn parse(method: &Method, path: &str) -> Result<Route, Error> {
         let rest = match path.strip_prefix("/v2") {
             Some("" | "/") => return Ok(Route::Base),
-            Some(rest) => rest.strip_prefix('/').ok_or_else(no_such_path)?,
-            None => return Err(no_such_path()),
+            Some(rest) => rest.strip_prefix('/').ok_or_else(|| no_such_path(path))?,
+            None => return Err(no_such_path(path)),
         };
         let segments: Vec<String> = rest.split('/').map(decode).collect::<Option<_>>().ok_or_else(|| {
             Error::new(
                 Problem::NameInvalid,
                 "the path is not percent-encoded UTF-8 without control characters",
             )
+            .detail(serde_json::json!({ "path": shown(path) }))
         })?;
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         match segments.as_slice() {
@@ -77,9 +89,9 @@ impl Route {
             [.., "blobs" | "manifests" | "referrers", digest, _] | [.., digest, _, _]
                 if digest.contains(':') =>
             {
-                parse_digest(digest).and(Err(no_such_path()))
+                parse_digest(digest).and(Err(no_such_path(path)))
             }
-            _ => Err(no_such_path()),
+            _ => Err(no_such_path(path)),
         }
     }
 
@@ -137,7 +149,10 @@ fn repo(segments: &[&str]) -> Result<RepoName, Error> {
 fn upload(name: &[&str], id: &str) -> Result<Route, Error> {
     let repo = repo(name)?;
     // An id that cannot be one of ours names no session.
-    let token = UploadToken::new(id, "").ok_or(crate::blobs::UploadError::Unknown)?;
+    let token = UploadToken::new(id, "").ok_or_else(|| {
+        Error::from(crate::blobs::UploadError::Unknown)
+            .detail(serde_json::json!({ "name": &repo, "upload": shown(id) }))
+    })?;
     Ok(Route::Upload(repo, token.id().to_owned()))
 }
 
@@ -160,12 +175,13 @@ fn parse_reference(method: &Method, text: &str) -> Result<Reference, Error> {
     })
 }
 
-fn no_such_path() -> Error {
+fn no_such_path(path: &str) -> Error {
     Error::new(Problem::NoSuchPath, "no endpoint of the OCI distribution API has this path")
+        .detail(serde_json::json!({ "path": shown(path) }))
 }
 
 /// At most 300 characters of a client's text, for a reply.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(300).collect()
 }
 

@@ -5,7 +5,7 @@
 //! names contain slashes.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -50,6 +50,8 @@ pub struct Settings {
     pub sparse: bool,
     /// `registry.delete`: false answers 405 to deletes.
     pub delete: bool,
+    /// `gc.grace`: how long what nothing uses is kept.
+    pub gc_grace: Duration,
 }
 
 /// `reads.without_quorum`: what a read by name gets when no quorum confirms it.
@@ -63,14 +65,20 @@ pub enum WithoutQuorum {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { hostnames: Vec::new(), without_quorum: WithoutQuorum::Stale, sparse: false, delete: true }
+        Settings {
+            hostnames: Vec::new(),
+            without_quorum: WithoutQuorum::Stale,
+            sparse: false,
+            delete: true,
+            gc_grace: Duration::from_secs(24 * 3600),
+        }
     }
 }
 
 /// Names the node that answered.
 pub const NODE: HeaderName = HeaderName::from_static("trow-node");
 
-/// The client listener's router.
+/// The client listener's router. Needs a Tokio runtime.
 pub fn router(api: Api) -> Router {
     let common = Arc::new(Common {
         node: HeaderValue::from_str(&api.node).unwrap_or(HeaderValue::from_static("unnamed")),
@@ -137,6 +145,7 @@ async fn observe(State(common): State<Arc<Common>>, request: Request, next: Next
 /// 405 with what the endpoint does have.
 pub(crate) fn method_not_allowed(allow: &'static str, method: &Method) -> Response {
     Error::new(Problem::Unsupported, format!("{method} is not a method of this endpoint"))
+        .detail(serde_json::json!({ "method": method.as_str(), "allow": allow }))
         .header(header::ALLOW, HeaderValue::from_static(allow))
         .into_response()
 }

@@ -142,6 +142,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
         heartbeat: config.raft.heartbeat,
         election: config.raft.election.clone(),
         grace: config.repair_grace,
+        tick: tick(config),
         log_limit: trow_raft::Settings::LOG_LIMIT,
         planted,
         connect: peers.connect(),
@@ -293,6 +294,11 @@ fn me(config: &Config, id: trow_raft::NodeId, peer: SocketAddr, client: SocketAd
     }
 }
 
+/// State time is late by at most a tick, which must be little of what is counted in it.
+fn tick(config: &Config) -> Duration {
+    (config.gc_grace / 8).clamp(Duration::from_secs(1), trow_raft::Settings::TICK)
+}
+
 fn api_settings(config: &Config) -> trow_api::Settings {
     trow_api::Settings {
         hostnames: config.server.hostnames.clone(),
@@ -302,5 +308,6 @@ fn api_settings(config: &Config) -> trow_api::Settings {
         },
         sparse: config.registry.sparse,
         delete: config.registry.delete,
+        gc_grace: config.gc_grace,
     }
 }

@@ -20,8 +20,6 @@ use decide::{Observed, Step};
 
 /// How often the leader looks.
 const EVERY: Duration = Duration::from_millis(250);
-/// How often state time advances. Each time costs an fsync on every node.
-const TICK: Duration = Duration::from_secs(60);
 
 /// Runs the controller.
 pub(crate) async fn run(metadata: Metadata) {
@@ -102,7 +100,7 @@ impl Office {
         if let Some(step) = step {
             take(metadata, step).await;
         }
-        if self.ticked.elapsed() >= TICK {
+        if self.ticked.elapsed() >= metadata.tick() {
             let elapsed = self.ticked.elapsed().as_millis() as u64;
             self.ticked = Instant::now();
             // A tick that fails is time that did not pass: graces get longer, never shorter.

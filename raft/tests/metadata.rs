@@ -152,3 +152,46 @@ async fn a_node_that_lost_its_start_counter_is_still_heard() {
     assert_eq!(again.metadata.read(LONG).await.expect("a quorum").time().expect("readable"), 5);
     again.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_time_passes_as_long_as_somebody_leads() {
+    let tick = Duration::from_millis(500);
+    let mut cluster = Cluster::with(3, |settings| settings.tick = tick).await;
+    let begun = std::time::Instant::now();
+    let time = |node: &common::Node| Duration::from_millis(node.metadata.local().time().expect("readable"));
+    eventually("time passes on all", || cluster.nodes.iter().all(|node| time(node) >= 2 * tick)).await;
+    let leader = cluster.leader().await;
+    let position = cluster.nodes.iter().position(|node| node.id == leader).expect("it is one of them");
+    cluster.nodes.remove(position).stop().await;
+    let before = cluster.nodes.iter().map(time).max().expect("two are left");
+    eventually("it passes on", || cluster.nodes.iter().all(|node| time(node) > before)).await;
+    // Graces may get longer, never shorter.
+    assert!(cluster.nodes.iter().all(|node| time(node) <= begun.elapsed() + tick));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_waited_for_on_a_member_that_lags_and_not_on_one_that_is_away() {
+    let cluster = Cluster::new(3).await;
+    let leader = cluster.leader().await;
+    let lagging = cluster.nodes.iter().find(|node| node.id != leader).expect("a follower");
+    let metadata = cluster.node(leader).metadata.clone();
+    cluster.net.fault(leader, lagging.id, "Append", common::net::Fault::Refused);
+    let index = metadata.propose("test", tick(1)).await.expect("applied by the others").index;
+    let waiting = metadata.clone();
+    let everywhere = tokio::spawn(async move { waiting.wait_applied_everywhere(index, LONG).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(*lagging.metadata.applied().borrow() < index, "it does not lag");
+    assert!(!everywhere.is_finished(), "it is not waited for");
+    cluster.net.lift("Append");
+    tokio::time::timeout(LONG, everywhere).await.expect("it catches up").expect("no panic");
+    assert!(*lagging.metadata.applied().borrow() >= index);
+
+    cluster.net.cut(leader, lagging.id);
+    let index = metadata.propose("test", tick(1)).await.expect("applied by the others").index;
+    let began = std::time::Instant::now();
+    metadata.wait_applied_everywhere(index, LONG).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "it waited {:?}", began.elapsed());
+    cluster.net.heal();
+    cluster.stop().await;
+}

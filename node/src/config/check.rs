@@ -129,6 +129,9 @@ fn timers(config: &Config, r: &mut Reader) {
         let why = "must begin at twice raft.heartbeat or later, or a late heartbeat deposes the leader";
         r.problem("raft.election", why);
     }
+    if config.gc_grace.is_zero() {
+        r.problem("gc.grace", "must be more than 0s, or a blob may go before its manifest comes");
+    }
     if config.uploads.expiry.is_zero() {
         r.problem("uploads.expiry", "must be more than 0s, or no upload can be finished");
     }

@@ -9,7 +9,7 @@ use super::tree::{Config, Upstream};
 /// Sections and keys of capabilities that this version does not have.
 const LATER: &[&str] = &[
     "webhook.",
-    "gc.",
+    "gc.interval",
     "scrub.",
     "cache.",
     "upstream.",

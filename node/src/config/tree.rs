@@ -30,6 +30,8 @@ pub struct Config {
     pub repair_grace: Duration,
     /// The most that repair fetches, per second.
     pub repair_rate: ByteRate,
+    /// How long what nothing refers to is kept.
+    pub gc_grace: Duration,
     /// Limits of upload sessions.
     pub uploads: Uploads,
     /// What reads of names get without a quorum.
@@ -129,7 +131,6 @@ pub(super) struct Later {
     pub(super) webhook_service: String,
     pub(super) webhook_client_ca: Option<PathBuf>,
     pub(super) webhook_max_staleness: Duration,
-    pub(super) gc_grace: Duration,
     pub(super) gc_interval: Duration,
     pub(super) scrub_rate: ByteRate,
     pub(super) cache_high: Percent,
@@ -204,6 +205,7 @@ impl Config {
             factor: u32::try_from(factor).unwrap_or(u32::MAX),
             repair_grace: r.or("repair.grace", 10 * MINUTE),
             repair_rate: r.or("repair.rate", ByteRate(100 << 20)),
+            gc_grace: r.or("gc.grace", 24 * HOUR),
             uploads,
             without_quorum: r.or("reads.without_quorum", WithoutQuorum::Stale),
             registry: Registry {
@@ -224,7 +226,6 @@ impl Later {
             webhook_service: r.or("webhook.service", "trow.trow".to_owned()),
             webhook_client_ca: r.optional("webhook.client_ca"),
             webhook_max_staleness: r.or("webhook.max_staleness", 5 * MINUTE),
-            gc_grace: r.or("gc.grace", 24 * HOUR),
             gc_interval: r.or("gc.interval", HOUR),
             scrub_rate: r.or("scrub.rate", ByteRate(20 << 20)),
             cache_high: r.or("cache.high", Percent(90)),

@@ -50,6 +50,9 @@ pub struct Settings {
     pub election: Range<Duration>,
     /// How long a member may be silent before it loses its partitions.
     pub grace: Duration,
+    /// How often the leader advances state time; each time costs an fsync on every node. What is
+    /// counted in state time is late by as much.
+    pub tick: Duration,
     /// The log is cut when it has grown by this many bytes. A member that then needs what was
     /// cut is sent the state.
     pub log_limit: u64,
@@ -62,6 +65,8 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// [`Settings::tick`] unless something shorter is counted in it.
+    pub const TICK: Duration = Duration::from_secs(60);
     /// [`Settings::log_limit`] unless a test wants another.
     pub const LOG_LIMIT: u64 = 256 << 20;
 
@@ -73,6 +78,7 @@ impl Settings {
             heartbeat: Duration::from_millis(150),
             election: Duration::from_millis(500)..Duration::from_millis(800),
             grace: Duration::from_secs(600),
+            tick: Settings::TICK,
             log_limit: Settings::LOG_LIMIT,
             planted: Planted::NONE,
             connect: Arc::new(|node| {

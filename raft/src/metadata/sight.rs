@@ -29,6 +29,11 @@ impl Metadata {
         self.0.settings.grace
     }
 
+    /// How often state time advances.
+    pub(crate) fn tick(&self) -> Duration {
+        self.0.settings.tick
+    }
+
     /// What this node sees while it leads; none otherwise.
     pub(crate) fn sight(&self) -> Option<Sight> {
         let metrics = self.0.raft.metrics();
