@@ -54,8 +54,10 @@ impl Incoming {
 
     /// The whole body, if it has at most `max` bytes, and the room it takes until it is dropped.
     pub(crate) async fn whole(mut self, max: usize, room: &Room) -> Result<(Bytes, Taken), Error> {
-        let too_large =
-            || Error::new(Problem::ManifestTooLarge, format!("a manifest may have at most {max} bytes"));
+        let too_large = || {
+            Error::new(Problem::ManifestTooLarge, format!("a manifest may have at most {max} bytes"))
+                .detail(serde_json::json!({ "max": max }))
+        };
         if self.length.is_some_and(|length| length > max as u64) {
             return Err(too_large());
         }

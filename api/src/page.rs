@@ -1,5 +1,7 @@
 //! Paging of lists: `n` and `last`, the distribution-spec's "Listing Tags".
 
+use serde_json::json;
+
 use crate::error::{Error, Problem};
 use crate::query::Query;
 
@@ -25,11 +27,10 @@ impl<'a> Page<'a> {
             Some(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
                 text.parse::<usize>().unwrap_or(PAGE_MAX).min(PAGE_MAX)
             }
-            Some(_) => {
-                return Err(Error::new(
-                    Problem::PaginationInvalid,
-                    "n must be a number of entries, 0 or more",
-                ));
+            Some(text) => {
+                let why = "n must be a number of entries, 0 or more";
+                let shown = crate::route::shown(text);
+                return Err(Error::new(Problem::PaginationInvalid, why).detail(json!({ "n": shown })));
             }
         };
         Ok(Page { limit, after: query.get("last").filter(|last| !last.is_empty()) })

@@ -1,7 +1,9 @@
 //! The query part of a URI: names and values in the order they came.
 
+use serde_json::json;
+
 use crate::error::{Error, Problem};
-use crate::route::decode;
+use crate::route::{decode, shown};
 
 /// A decoded query. `+` stays `+`: media types have it and nothing here has spaces.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +22,7 @@ impl Query {
         });
         decoded.collect::<Option<_>>().map(Query).ok_or_else(|| {
             let why = "the query is not percent-encoded UTF-8 without control characters";
-            Error::new(Problem::QueryInvalid, why)
+            Error::new(Problem::QueryInvalid, why).detail(json!({ "query": text.map(shown) }))
         })
     }
 

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
-use serde_json::Value;
-use trow_raft::{Digest, RepoName, StateError, Tag, View};
+use serde_json::{Map, Value};
+use trow_raft::{Digest, ManifestRow, RepoName, StateError, Tag, View};
 
 use crate::error::Error;
 use crate::headers;
 use crate::manifest::media_type::INDEX;
+use crate::manifest::parse::annotations;
 use crate::page::Page;
 use crate::query::Query;
 use crate::reads::Reads;
@@ -99,8 +100,9 @@ fn referrers(
     Ok(listed)
 }
 
-/// The descriptors in the index under the fallback tag `<algorithm>-<hex>`, of manifests that
-/// are here: the list of a deleted referrer must not bring it back.
+/// The descriptors in the index under the fallback tag, of manifests that are here: the list of a
+/// deleted referrer must not bring it back. The tag is the distribution-spec's "Referrers Tag
+/// Schema": `<algorithm>-<hex>`, at most 64 digits of it.
 fn under_the_tag(view: &View, repo: &RepoName, subject: &Digest) -> Result<Vec<Bytes>, StateError> {
     let hex: String = subject.hex().chars().take(64).collect();
     let Ok(tag) = format!("{}-{hex}", subject.algorithm().as_str()).parse::<Tag>() else {
@@ -114,11 +116,36 @@ fn under_the_tag(view: &View, repo: &RepoName, subject: &Digest) -> Result<Vec<B
     let mut found = Vec::new();
     for descriptor in index["manifests"].as_array().into_iter().flatten() {
         let digest = descriptor["digest"].as_str().and_then(|text| text.parse::<Digest>().ok());
-        if let Some(digest) = digest
-            && view.manifest(repo, &digest)?.is_some()
+        if let (Some(digest), Some(descriptor)) = (digest, descriptor.as_object())
+            && let Some(row) = view.manifest(repo, &digest)?
         {
-            found.push(Bytes::from(descriptor.to_string()));
+            let descriptor = completed(view, descriptor.clone(), &digest, row)?;
+            found.push(Bytes::from(Value::Object(descriptor).to_string()));
         }
     }
     Ok(found)
+}
+
+/// The descriptor with what the manifest itself says: clients that keep a list under a tag leave
+/// out what they need not, and may be wrong.
+fn completed(
+    view: &View,
+    mut descriptor: Map<String, Value>,
+    digest: &Digest,
+    row: ManifestRow,
+) -> Result<Map<String, Value>, StateError> {
+    descriptor.insert("mediaType".into(), row.media_type.into());
+    descriptor.insert("size".into(), row.size.into());
+    if let Some(artifact_type) = row.artifact_type {
+        descriptor.insert("artifactType".into(), artifact_type.into());
+    }
+    if !descriptor.contains_key("annotations") {
+        let bytes = view.body(digest)?.unwrap_or_default();
+        let annotations: Map<_, _> =
+            annotations(&bytes).into_iter().map(|(key, value)| (key, Value::from(value))).collect();
+        if !annotations.is_empty() {
+            descriptor.insert("annotations".into(), annotations.into());
+        }
+    }
+    Ok(descriptor)
 }

@@ -21,7 +21,7 @@ use crate::metrics::HttpMetrics;
 use crate::query::Query;
 use crate::range;
 use crate::reads::Reads;
-use crate::route::parse_digest;
+use crate::route::{parse_digest, shown};
 
 /// The handles that uploads use.
 pub(crate) struct Uploads<'a> {
@@ -49,7 +49,10 @@ impl Uploads<'_> {
             return self.finish_whole(&token, &digest, body).await;
         }
         let hint = query.get("digest-algorithm").map(Algorithm::from_str).transpose();
-        let hint = hint.map_err(|why| Error::new(Problem::DigestInvalid, why.to_string()))?;
+        let hint = hint.map_err(|why| {
+            Error::new(Problem::DigestInvalid, why.to_string())
+                .detail(json!({ "digest-algorithm": query.get("digest-algorithm").map(shown) }))
+        })?;
         let token = self.blobs.start(self.repo, hint).await?;
         Ok(self.session(StatusCode::ACCEPTED, &token, 0))
     }
@@ -59,7 +62,7 @@ impl Uploads<'_> {
         let source = match from {
             Some(name) => {
                 let name: RepoName = name.parse().map_err(|why: trow_raft::name::InvalidRepoName| {
-                    Error::new(Problem::NameInvalid, why.to_string())
+                    Error::new(Problem::NameInvalid, why.to_string()).detail(json!({ "from": shown(name) }))
                 })?;
                 self.reads.by_digest(|view| Ok(visible(view, &name, digest)?.map(|_| name.clone()))).await?
             }
@@ -124,6 +127,7 @@ impl Uploads<'_> {
     ) -> Result<Response, Error> {
         let digest = query.get("digest").ok_or_else(|| {
             Error::new(Problem::DigestInvalid, "closing an upload takes ?digest=<digest of the whole blob>")
+                .detail(json!({ "parameter": "digest" }))
         })?;
         let digest = parse_digest(digest)?;
         let at = chunk_start(request, &body)?;
@@ -134,20 +138,22 @@ impl Uploads<'_> {
         };
         let done = self.blobs.finish(self.repo, token, &digest, at, body, self.actor).await;
         match done {
+            Ok(_) | Err(UploadError::DigestMismatch) => self.finished(&digest, done),
             Err(error) => Err(self.refused(token, error)),
-            done => self.finished(&digest, done),
         }
     }
 
     /// GET: how far it got.
     pub(crate) async fn get(&self, token: &UploadToken) -> Result<Response, Error> {
-        let (token, length) = self.blobs.progress(self.repo, token).await?;
+        let progress = self.blobs.progress(self.repo, token).await;
+        let (token, length) = progress.map_err(|error| self.refused(token, error))?;
         Ok(self.session(StatusCode::NO_CONTENT, &token, length))
     }
 
     /// DELETE: whoever has the `Location` may cancel.
     pub(crate) async fn cancel(&self, token: &UploadToken) -> Result<Response, Error> {
-        self.blobs.cancel(self.repo, token).await?;
+        let cancelled = self.blobs.cancel(self.repo, token).await;
+        cancelled.map_err(|error| self.refused(token, error))?;
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
@@ -156,7 +162,10 @@ impl Uploads<'_> {
         digest: &Digest,
         done: Result<trow_raft::Applied, UploadError>,
     ) -> Result<Response, Error> {
-        let applied = done?;
+        let applied = done.map_err(|error| match error {
+            UploadError::DigestMismatch => Error::from(error).detail(json!({ "digest": digest })),
+            error => error.into(),
+        })?;
         match applied.outcome {
             Outcome::Done => Ok(self.created(digest, applied.index)),
             Outcome::Refused(refusal) => {
@@ -183,7 +192,13 @@ impl Uploads<'_> {
 
     /// A chunk out of order is told where to go on: the session did not change.
     fn refused(&self, token: &UploadToken, error: UploadError) -> Error {
-        let UploadError::OutOfOrder { have } = error else { return error.into() };
+        let UploadError::OutOfOrder { have } = error else {
+            let named = json!({ "name": self.repo, "upload": token.id() });
+            return match error {
+                UploadError::Unknown | UploadError::ClientGone(_) => Error::from(error).detail(named),
+                error => error.into(),
+            };
+        };
         let location = HeaderValue::from_str(&headers::upload_location(self.repo, token));
         let range = HeaderValue::from_str(&headers::upload_range(have));
         let mut error = Error::from(error).detail(json!({ "have": have }));
@@ -198,11 +213,13 @@ impl Uploads<'_> {
 fn chunk_start(request: &HeaderMap, body: &Incoming) -> Result<Option<u64>, Error> {
     let Some(value) = request.get(CONTENT_RANGE) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
-    range::chunk(text, body.length).map(|(start, _)| Some(start))
+    let chunk = range::chunk(text, body.length).map(|(start, _)| Some(start));
+    chunk.map_err(|error| error.detail(json!({ "contentRange": shown(text), "contentLength": body.length })))
 }
 
 /// The token of a request: its path's id and its query's state.
 pub(crate) fn token(id: &str, query: &Query) -> Result<UploadToken, Error> {
     let state = query.get("_state").unwrap_or_default();
-    UploadToken::new(id, state).ok_or_else(|| UploadError::Unknown.into())
+    let unknown = || Error::from(UploadError::Unknown).detail(json!({ "upload": id }));
+    UploadToken::new(id, state).ok_or_else(unknown)
 }

@@ -2,6 +2,7 @@
 
 use http::HeaderMap;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
+use serde_json::json;
 use trow_raft::command::TagCondition;
 
 use crate::error::{Error, Problem};
@@ -34,12 +35,13 @@ pub(super) fn of(request: &HeaderMap) -> Result<Option<TagCondition>, Error> {
 /// 400: there is no tag that the condition could be about.
 pub(super) fn only_tags() -> Error {
     Error::new(Problem::ManifestInvalid, "If-Match and If-None-Match are about tags; this request names none")
+        .detail(json!({ "header": "If-Match" }))
 }
 
 fn malformed() -> Error {
     let why =
         "a condition on a tag is either If-Match: \"<digest>\", quoted and not weak, or If-None-Match: *";
-    Error::new(Problem::ManifestInvalid, why)
+    Error::new(Problem::ManifestInvalid, why).detail(json!({ "header": "If-Match" }))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use trow_raft::command::NewManifest;
 use super::json::{Others, check_unambiguous, mistaken};
 use super::media_type::{self, Kind};
 use crate::error::{Error, Problem};
+use crate::route::shown;
 
 /// A manifest and what it says of sizes.
 #[derive(Debug)]
@@ -75,12 +76,15 @@ const KEYS: [&str; 9] = [
 /// # Errors
 /// `ManifestInvalid`; `DigestInvalid` and `SizeInvalid` for what a descriptor says.
 pub fn parse(digest: Digest, content_type: Option<&str>, bytes: Bytes) -> Result<Parsed, Error> {
-    let malformed = |why: serde_json::Error| invalid(format!("the manifest is not valid JSON: {why}"));
+    let malformed = |why: serde_json::Error| {
+        invalid(format!("the manifest is not valid JSON: {why}"))
+            .detail(json!({ "line": why.line(), "column": why.column() }))
+    };
     check_unambiguous(&bytes).map_err(malformed)?;
     let document: Document = serde_json::from_slice(&bytes).map_err(malformed)?;
     check_case(&document.others, &KEYS)?;
     let (media_type, kind) = media_type_of(content_type, document.media_type.as_deref())?;
-    check_shape(kind, &document)?;
+    check_shape(kind, &document).map_err(|error| error.detail(json!({ "mediaType": media_type })))?;
 
     let mut references = References::default();
     let config_type = document.config.as_ref().map(|config| config.media_type.clone());
@@ -129,6 +133,12 @@ pub fn parse(digest: Digest, content_type: Option<&str>, bytes: Bytes) -> Result
     Ok(Parsed { manifest, sizes })
 }
 
+/// The annotations of a manifest that was accepted once; none for anything else.
+pub(crate) fn annotations(bytes: &[u8]) -> BTreeMap<String, String> {
+    let document = serde_json::from_slice(bytes);
+    document.ok().and_then(|document: Document| document.annotations).unwrap_or_default()
+}
+
 fn invalid(why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(Problem::ManifestInvalid, why)
 }
@@ -153,15 +163,13 @@ fn media_type_of(content_type: Option<&str>, declared: Option<&str>) -> Result<(
         return Err(invalid("Content-Type and the manifest's mediaType differ")
             .detail(json!({ "contentType": shown(outside), "mediaType": shown(inside) })));
     }
-    let text = content_type.or(declared).ok_or_else(|| invalid("say the manifest's type in Content-Type"))?;
+    let text = content_type.or(declared).ok_or_else(|| {
+        invalid("say the manifest's type in Content-Type").detail(json!({ "header": "Content-Type" }))
+    })?;
     media_type::known(text).ok_or_else(|| {
         invalid("not a manifest type that is supported: push OCI manifests and indexes or Docker schema 2")
             .detail(json!({ "mediaType": shown(text) }))
     })
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(300).collect()
 }
 
 /// A document that is an image to one reader and an index to another is refused.

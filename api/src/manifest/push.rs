@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
 use trow_raft::limits::MANIFEST_MAX;
 use trow_raft::{Command, Digest, RepoName, StateError, Tag, View};
 
@@ -20,10 +21,13 @@ use crate::error::{Error, Problem};
 use crate::headers;
 use crate::query::Query;
 use crate::reads::Reads;
-use crate::route::Reference;
+use crate::route::{Reference, shown};
 
 /// Most tags that one push may move; the distribution-spec asks for at least 10.
 const TAGS_MAX: usize = 100;
+/// Most lines of `OCI-Tag` in a reply, one for each tag while they suffice: clients and proxies
+/// refuse replies of more than 100 header lines.
+const TAG_LINES: usize = 50;
 /// How long the check waits for a confirmed view; as long as a miss does.
 const CHECK_WAIT: Duration = Duration::from_secs(5);
 
@@ -64,14 +68,17 @@ impl Push<'_> {
             return Err(condition::only_tags());
         }
         let content_type = request.get(CONTENT_TYPE).map(HeaderValue::to_str).transpose();
-        let content_type = content_type
-            .map_err(|_| Error::new(Problem::ManifestInvalid, "Content-Type is not visible ASCII"))?;
+        let content_type = content_type.map_err(|_| {
+            Error::new(Problem::ManifestInvalid, "Content-Type is not visible ASCII")
+                .detail(json!({ "header": "Content-Type" }))
+        })?;
         let (bytes, _taken) = body.whole(MANIFEST_MAX, self.room).await?;
         let digest = match reference {
             Reference::Tag(_) => Digest::sha256(&bytes),
             Reference::Digest(digest) if Digest::of(digest.algorithm(), &bytes) == *digest => *digest,
-            Reference::Digest(_) => {
-                return Err(Error::new(Problem::DigestInvalid, "the manifest does not have the digest"));
+            Reference::Digest(digest) => {
+                return Err(Error::new(Problem::DigestInvalid, "the manifest does not have the digest")
+                    .detail(json!({ "digest": digest, "has": Digest::of(digest.algorithm(), &bytes) })));
             }
         };
         let parsed = parse(digest, content_type, bytes)?;
@@ -93,8 +100,11 @@ impl Push<'_> {
         if let Some(subject) = subject {
             headers::put(&mut response, headers::SUBJECT, &subject.to_string());
         }
-        for tag in query.get("tag").map(|_| tags).into_iter().flatten() {
-            headers::put(&mut response, headers::TAG, tag.as_str());
+        if query.get("tag").is_some() {
+            for line in tags.chunks(tags.len().div_ceil(TAG_LINES).max(1)) {
+                let line: Vec<&str> = line.iter().map(Tag::as_str).collect();
+                headers::put(&mut response, headers::TAG, &line.join(", "));
+            }
         }
         Ok(response)
     }
@@ -147,16 +157,14 @@ fn tags(reference: &Reference, query: &Query) -> Result<Vec<Tag>, Error> {
     };
     for text in query.all("tag") {
         let tag: Tag = text.parse().map_err(|why: trow_raft::name::InvalidTag| {
-            Error::new(Problem::ManifestInvalid, why.to_string())
+            Error::new(Problem::ManifestInvalid, why.to_string()).detail(json!({ "tag": shown(text) }))
         })?;
         if !tags.contains(&tag) {
             tags.push(tag);
         }
         if tags.len() > TAGS_MAX {
-            return Err(Error::new(
-                Problem::TooManyTags,
-                format!("one push may move at most {TAGS_MAX} tags"),
-            ));
+            let why = format!("one push may move at most {TAGS_MAX} tags");
+            return Err(Error::new(Problem::TooManyTags, why).detail(json!({ "max": TAGS_MAX })));
         }
     }
     Ok(tags)

@@ -1,11 +1,22 @@
 //! The API over real HTTP on a loopback port, above one node's metadata and blobs in memory.
 
+mod peers;
 mod support;
 
 mod blobs;
+mod conditional;
+mod deletes;
+mod errors;
+mod fallback;
+mod graces;
 mod hostile;
+mod kinds;
 mod lists;
 mod manifests;
 mod model;
+mod names;
+mod pages;
+mod ranges;
+mod sha512;
 mod stale;
 mod uploads;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use trow_api::Settings;
 use trow_raft::{Algorithm, Digest};
 
-use crate::support::{IMAGE, INDEX, LAYER, Registry, descriptor, header, image, log_id, problem};
+use crate::support::{CONFIG, IMAGE, INDEX, LAYER, Registry, descriptor, header, image, log_id, problem};
 
 #[tokio::test]
 async fn a_manifest_is_served_as_it_was_pushed() {
@@ -269,7 +269,9 @@ async fn referrers_under_the_fallback_tag_are_adopted() {
     assert_eq!(registry.put_manifest("a", &tag, INDEX, &index.to_string()).await.status(), 201);
     let response = registry.get(&format!("/v2/a/referrers/{subject}")).await;
     let body: Value = response.json().await.unwrap();
-    assert_eq!(body["manifests"], index["manifests"]);
+    let mut expected = descriptor(&old, IMAGE);
+    expected["artifactType"] = json!(CONFIG);
+    assert_eq!(body["manifests"], json!([expected]));
     assert_ne!(body["manifests"][0], gone);
 }
 

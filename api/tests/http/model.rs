@@ -1,6 +1,8 @@
-//! Random requests against a small model of what a registry is.
+//! Random requests against a small model of what a registry is: to one node, and to three of a
+//! cluster in rotation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -8,6 +10,7 @@ use reqwest::{Method, Response};
 use serde_json::Value;
 use trow_raft::Digest;
 
+use crate::peers::Peers;
 use crate::support::{IMAGE, Registry, image};
 
 const REPOS: u8 = 2;
@@ -91,11 +94,17 @@ fn expected(repos: &mut [Repo], step: Step) -> u16 {
 
 /// One run's names and content, so that runs do not meet.
 struct Run<'a> {
-    registry: &'a Registry,
+    registries: &'a [Registry],
+    turn: &'a AtomicUsize,
     number: usize,
 }
 
 impl Run<'_> {
+    /// Each request goes to the next node.
+    fn next(&self) -> &Registry {
+        &self.registries[self.turn.fetch_add(1, Ordering::Relaxed) % self.registries.len()]
+    }
+
     fn repo(&self, r: u8) -> String {
         format!("run{}/repo{r}", self.number)
     }
@@ -113,7 +122,7 @@ impl Run<'_> {
     }
 
     async fn send(&self, step: Step) -> Response {
-        let registry = self.registry;
+        let registry = self.next();
         match step {
             Step::PushBlob(r, l) => {
                 let path = format!("/v2/{}/blobs/uploads/?digest={}", self.repo(r), self.blob(l));
@@ -143,42 +152,39 @@ impl Run<'_> {
         for (r, repo) in (0u8..).zip(repos) {
             let name = self.repo(r);
             for l in 0..LAYERS {
-                let blob = self.registry.head(&format!("/v2/{name}/blobs/{}", self.blob(l))).await;
+                let blob = self.next().head(&format!("/v2/{name}/blobs/{}", self.blob(l))).await;
                 assert_eq!(blob.status() == 200, repo.blobs.contains(&l), "blob {l} of {name}");
                 let digest = Digest::sha256(self.manifest(l).as_bytes());
-                let manifest = self.registry.head(&format!("/v2/{name}/manifests/{digest}")).await;
+                let manifest = self.next().head(&format!("/v2/{name}/manifests/{digest}")).await;
                 assert_eq!(manifest.status() == 200, repo.manifests.contains(&l), "manifest {l} of {name}");
             }
-            let listed: Value =
-                self.registry.get(&format!("/v2/{name}/tags/list")).await.json().await.unwrap();
+            let listed: Value = self.next().get(&format!("/v2/{name}/tags/list")).await.json().await.unwrap();
             let listed: Vec<String> = serde_json::from_value(listed["tags"].clone()).unwrap();
             let tags: Vec<String> = repo.tags.keys().map(|t| format!("t{t}")).collect();
             assert_eq!(listed, tags, "{name}");
             for (t, l) in &repo.tags {
-                let got = self.registry.get(&format!("/v2/{name}/manifests/t{t}")).await;
+                let got = self.next().get(&format!("/v2/{name}/manifests/t{t}")).await;
                 assert_eq!(got.text().await.unwrap(), self.manifest(*l), "t{t} of {name}");
             }
         }
     }
 }
 
-#[test]
-fn random_requests_leave_what_the_model_has() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let registry = runtime.block_on(Registry::start());
-    let number = std::sync::atomic::AtomicUsize::new(0);
+/// Steps that give what the model says, in `cases` runs of up to 40.
+fn compare(runtime: &tokio::runtime::Runtime, registries: &[Registry], cases: u32) {
+    let (number, turn) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let config =
-        ProptestConfig { cases: 16, max_shrink_iters: 200, failure_persistence: None, ..Default::default() };
+        ProptestConfig { cases, max_shrink_iters: 200, failure_persistence: None, ..Default::default() };
     let steps = proptest::collection::vec(step(), 1..40);
     TestRunner::new(config)
         .run(&steps, |steps| {
-            let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let run = Run { registry: &registry, number };
+            let number = number.fetch_add(1, Ordering::Relaxed);
+            let run = Run { registries, turn: &turn, number };
             let work = async {
                 let mut repos: Vec<Repo> = Vec::new();
                 for r in 0..REPOS {
                     // Every repository is there from the start, and has the config of all images.
-                    registry.push_blob(&run.repo(r), b"{}").await;
+                    run.next().push_blob(&run.repo(r), b"{}").await;
                     repos.push(Repo::default());
                 }
                 for step in steps {
@@ -188,10 +194,30 @@ fn random_requests_leave_what_the_model_has() {
                         return Err(TestCaseError::fail(format!("{step:?} gave {got}, not {want}")));
                     }
                 }
-                run.compare(&repos).await;
+                // Once through each node.
+                for _ in registries {
+                    run.compare(&repos).await;
+                    run.next();
+                }
                 Ok(())
             };
             runtime.block_on(work)
         })
         .unwrap();
+}
+
+#[test]
+fn random_requests_leave_what_the_model_has() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let registry = runtime.block_on(Registry::start());
+    compare(&runtime, &[registry], 16);
+}
+
+#[test]
+fn random_requests_to_three_nodes_in_rotation_leave_what_the_model_has() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let peers = runtime.block_on(Peers::start(3));
+    let registries: Vec<Registry> =
+        runtime.block_on(async { futures::future::join_all((1..=3).map(|node| peers.registry(node))).await });
+    compare(&runtime, &registries, 12);
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use trow_api::blobs::memory::Memory;
 use trow_api::{AdminToken, Api, HttpMetrics, Settings};
-use trow_raft::{Digest, Evidence, Generation, Member, MemberState, Metadata, NodeId};
+use trow_raft::{Algorithm, Digest, Evidence, Generation, Member, MemberState, Metadata, NodeId};
 
 pub const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -26,6 +26,7 @@ pub struct Registry {
     pub address: String,
     pub blobs: Arc<Memory>,
     pub counters: Counters,
+    pub metadata: Metadata,
     client: Client,
     _dirs: Vec<tempfile::TempDir>,
 }
@@ -76,7 +77,7 @@ impl Registry {
     ) -> Registry {
         let mut counters = Counters::default();
         let api = Api {
-            metadata,
+            metadata: metadata.clone(),
             blobs: blobs.clone(),
             node: "n1".into(),
             token: AdminToken::new(TOKEN),
@@ -90,7 +91,7 @@ impl Registry {
         // The second test of the process finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(BOUND).build().unwrap();
-        Registry { address, blobs, counters, client, _dirs: dirs }
+        Registry { address, blobs, counters, metadata, client, _dirs: dirs }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -115,7 +116,11 @@ impl Registry {
     }
 
     pub async fn push_blob(&self, repo: &str, content: &[u8]) -> Digest {
-        let digest = Digest::sha256(content);
+        self.push_blob_as(repo, Algorithm::Sha256, content).await
+    }
+
+    pub async fn push_blob_as(&self, repo: &str, algorithm: Algorithm, content: &[u8]) -> Digest {
+        let digest = Digest::of(algorithm, content);
         let path = format!("/v2/{repo}/blobs/uploads/?digest={digest}");
         let response = self.request(Method::POST, &path).body(content.to_vec()).send().await.unwrap();
         assert_eq!(response.status(), 201);
@@ -184,4 +189,15 @@ pub async fn problem(response: Response) -> (u16, String) {
     let error = &body["errors"][0];
     assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()));
     (status, error["code"].as_str().unwrap().to_owned())
+}
+
+/// Where a reply's `Link` leads next, if anywhere; what it is made of is what RFC 8288 asks for.
+pub fn next_page(response: &Response) -> Option<String> {
+    let links: Vec<_> = response.headers().get_all("link").iter().collect();
+    assert!(links.len() <= 1, "{links:?}");
+    let link = links.first()?.to_str().unwrap();
+    let target = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\""));
+    let target = target.unwrap_or_else(|| panic!("{link:?} is no link to a next page"));
+    assert!(target.starts_with("/v2/") && !target.contains(['<', '>', ' ', '"']), "{target:?}");
+    Some(target.to_owned())
 }

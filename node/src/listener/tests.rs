@@ -269,6 +269,25 @@ async fn half_open_connections_disturb_nobody() {
 }
 
 #[tokio::test]
+async fn connections_beyond_the_cap_wait_until_slow_ones_are_closed() {
+    let limits = Limits { connections: 20, ..quick() };
+    let head_time = limits.head_time;
+    let server = start(limits).await;
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        let mut stream = server.connect().await;
+        stream.write_all(b"GET / HTTP/1.1\r\nho").await.unwrap();
+        open.push(stream);
+    }
+    // All places are taken once each of them is accepted, which takes no longer than a slow head.
+    let begun = Instant::now();
+    let reply = server.ask(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+    let waited = begun.elapsed();
+    assert!(waited > head_time / 4 && waited < BOUND, "it waited {waited:?}");
+}
+
+#[tokio::test]
 async fn what_was_accepted_is_answered_when_the_listener_closes() {
     let server = start(Limits::default()).await;
     // One at work, one kept alive, one that has said nothing yet, one in mid-head.

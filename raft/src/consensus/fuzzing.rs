@@ -70,10 +70,9 @@ fn append(request: pb::AppendRequest) -> bool {
 }
 
 fn consecutive(rpc: &AppendEntriesRequest<TypeConfig>) {
-    let mut next = rpc.prev_log_id.map_or(0, |id| id.index + 1);
-    for entry in &rpc.entries {
-        assert_eq!(entry.log_id.index, next);
+    let first = rpc.prev_log_id.map_or(0, |id| id.index + 1);
+    for (index, entry) in (first..).zip(&rpc.entries) {
+        assert_eq!(entry.log_id.index, index);
         assert!(entry.log_id.leader_id.term <= rpc.vote.leader_id.term);
-        next += 1;
     }
 }
