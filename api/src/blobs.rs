@@ -127,6 +127,8 @@ pub enum UploadError {
     OutOfOrder {
         /// Bytes the session has.
         have: u64,
+        /// The token to go on with, if it is not the one of the request.
+        token: Option<UploadToken>,
     },
     /// What was uploaded has another digest.
     #[error("the uploaded bytes do not have the digest")]

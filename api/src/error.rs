@@ -184,7 +184,7 @@ impl From<UploadError> for Error {
                 Problem::UploadUnknown,
                 "there is no such upload: it never was, is closed, or expired; begin again with POST",
             ),
-            UploadError::OutOfOrder { have } => {
+            UploadError::OutOfOrder { have, .. } => {
                 Error::new(Problem::UploadOutOfOrder, "the chunk does not begin where the upload ends")
                     .detail(json!({ "have": have }))
             }

@@ -190,15 +190,16 @@ impl Uploads<'_> {
         response
     }
 
-    /// A chunk out of order is told where to go on: the session did not change.
+    /// A chunk out of order is told where to go on.
     fn refused(&self, token: &UploadToken, error: UploadError) -> Error {
-        let UploadError::OutOfOrder { have } = error else {
+        let UploadError::OutOfOrder { have, token: newer } = &error else {
             let named = json!({ "name": self.repo, "upload": token.id() });
             return match error {
                 UploadError::Unknown | UploadError::ClientGone(_) => Error::from(error).detail(named),
                 error => error.into(),
             };
         };
+        let (have, token) = (*have, newer.as_ref().unwrap_or(token));
         let location = HeaderValue::from_str(&headers::upload_location(self.repo, token));
         let range = HeaderValue::from_str(&headers::upload_range(have));
         let mut error = Error::from(error).detail(json!({ "have": have }));

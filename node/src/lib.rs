@@ -21,6 +21,7 @@ mod copies;
 mod peer_blobs;
 mod repair;
 mod replicated;
+mod standstill;
 mod store;
 mod sweep;
 

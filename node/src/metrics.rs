@@ -16,6 +16,7 @@ use trow_raft::Metadata;
 use crate::admin::audit;
 use crate::copies::audit::Auditor;
 use crate::peer::{Direction, Kind, Traffic};
+use crate::replicated::Replicated;
 use crate::store::Store;
 
 /// Reads the node's figures at each scrape.
@@ -28,6 +29,8 @@ pub struct NodeMetrics {
     pub auditor: Auditor,
     /// Bytes to and from peers.
     pub traffic: Traffic,
+    /// The uploads that are open here.
+    pub blobs: Replicated,
 }
 
 impl fmt::Debug for NodeMetrics {
@@ -72,6 +75,10 @@ impl Collector for NodeMetrics {
         let disk = self.store.disk();
         let kinds = [("total", disk.total), ("free", disk.free), ("blobs", disk.blobs)];
         labelled(&mut out, "trow_disk_bytes", "The file system of the data directory", "kind", &kinds)?;
+        let uploads = self.blobs.figures();
+        let roles = [("home", uploads.home), ("mirror", uploads.mirror)];
+        labelled(&mut out, "trow_uploads", "Open uploads by what this node is to them", "role", &roles)?;
+        gauge(&mut out, "trow_upload_bytes", "Bytes staged for open uploads", uploads.bytes)?;
 
         let help = "Bytes to and from other nodes, inside TLS";
         let mut encoder = out.encode_descriptor("trow_peer_bytes", help, None, MetricType::Counter)?;

@@ -152,8 +152,6 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
 
     let agreed = wiring::agreed(&metadata);
     let auditor = Auditor::new(store.clone(), agreed.clone());
-    let status = wiring::status(me.clone(), metadata.clone(), store.clone(), auditor.clone());
-    peers.attach(&metadata, status.clone());
     let peer_blobs = PeerBlobs::over(&peers);
     let limits = Limits {
         expiry: config.uploads.expiry,
@@ -161,7 +159,10 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
         max_bytes: config.uploads.max_bytes.0,
     };
     let secret = cluster_dir.derive("uploads");
-    let blobs = Replicated::new(id, store.clone(), (&metadata).into(), peer_blobs.clone(), &secret, limits);
+    let blobs =
+        Replicated::new(id, store.clone(), (&metadata).into(), peer_blobs.clone(), &secret, limits, planted);
+    let status = wiring::status(me.clone(), metadata.clone(), store.clone(), auditor.clone(), blobs.clone());
+    peers.attach(&metadata, status.clone());
 
     // The peer port: from here on the others reach this node.
     let routes =
@@ -181,7 +182,8 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
         let mut registry = registry.lock().map_err(|_| anyhow::anyhow!("the registry of metrics is lost"))?;
         let metrics = HttpMetrics::register(&mut registry);
         let traffic = peers.traffic().clone();
-        let figures = NodeMetrics { metadata: metadata.clone(), store: store.clone(), auditor, traffic };
+        let (agreed, here) = (metadata.clone(), store.clone());
+        let figures = NodeMetrics { metadata: agreed, store: here, auditor, traffic, blobs: blobs.clone() };
         registry.register_collector(Box::new(figures));
         trow_api::router(Api {
             metadata: metadata.clone(),

@@ -41,7 +41,7 @@ use trow_raft::{ClusterId, Member, Metadata, NodeId};
 pub use hello::{Answer, Card, Hooks};
 pub use http::PeerHttp;
 pub(crate) use poll::Failure;
-pub use status::{Audit, Disk, PeerStatus, StatusFn};
+pub use status::{Audit, Disk, PeerStatus, StatusFn, Uploads};
 pub use tls::TlsError;
 pub use traffic::{Direction, Kind, Traffic};
 

@@ -22,6 +22,7 @@ use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 use trow_api::blobs::ByteStream;
 use trow_api::request_id;
 use trow_raft::metadata::Silence;
@@ -37,13 +38,14 @@ use wire::{Confirm, Confirmed, Fault, Finished, HoldFrom};
 pub type Call =
     Arc<dyn Fn(NodeId, Request<Body>) -> BoxFuture<'static, Result<Response<Body>, String>> + Send + Sync>;
 
-/// A peer that has said nothing for this long, on any connection, is not waited for.
-const SILENT: Duration = Duration::from_millis(2500);
-/// A small question is answered within this time or not at all.
+/// A small question is answered within this time or not at all. A peer that has said nothing for
+/// this long, on any connection, is not waited for either.
 const QUICK: Duration = Duration::from_secs(2);
+/// How often the silence of a peer is looked at that takes longer.
+const LOOK: Duration = Duration::from_millis(100);
 /// The longest that one request may take while its peer is alive: a big blob on a slow disk.
 const LONG: Duration = Duration::from_secs(600);
-/// The longest that a living source may pause in the middle of a body.
+/// The longest that a living peer may pause in the middle of a body, whichever way it goes.
 const STALL: Duration = Duration::from_secs(15);
 /// Largest small JSON reply, in bytes.
 pub(crate) const JSON_MAX: usize = 1 << 20;
@@ -241,16 +243,31 @@ impl PeerBlobs {
     ) -> Result<T, PeerError> {
         let begun = Instant::now();
         let mut work = pin!(work);
+        let mut step = QUICK;
         loop {
-            if let Ok(done) = tokio::time::timeout(QUICK, &mut work).await {
+            if let Ok(done) = tokio::time::timeout(step, &mut work).await {
                 return Ok(done);
             }
-            let silent = self.silence(node).is_none_or(|quiet| quiet >= SILENT);
-            if silent || begun.elapsed() >= limit {
+            if self.is_silent(node) || begun.elapsed() >= limit {
                 let why = format!("no progress for {:?}", begun.elapsed());
                 return Err(PeerError::Unreachable { node, why });
             }
+            step = LOOK;
         }
+    }
+
+    /// Whether the peer has been silent for so long that nobody should wait for it.
+    fn is_silent(&self, node: NodeId) -> bool {
+        self.silence(node).is_none_or(|quiet| quiet >= QUICK)
+    }
+
+    /// Waits until `pieces` takes one more, as long as `node` lives and at most [`STALL`]; `false`
+    /// when it takes no more.
+    pub(crate) async fn pass<T>(&self, node: NodeId, pieces: &mpsc::Sender<T>, piece: T) -> bool {
+        let room = self.watched(node, STALL, pieces.reserve()).await;
+        let Ok(Ok(room)) = room else { return false };
+        room.send(piece);
+        true
     }
 }
 

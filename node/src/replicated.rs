@@ -30,18 +30,18 @@ use async_trait::async_trait;
 use axum::Router;
 use futures::future::join_all;
 use trow_api::blobs::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
-use trow_raft::{Algorithm, Applied, Digest, NodeId, RepoName};
+use trow_raft::{Algorithm, Applied, Digest, NodeId, Planted, RepoName};
 
 use crate::peer_blobs::wire::{Claimed, Fault};
 use crate::peer_blobs::{self, PeerBlobs};
 use crate::store::Store;
 pub use agreement::Agreement;
-pub use sessions::Limits;
+pub use sessions::{Figures, Limits};
 use token::Seal;
 pub(crate) use token::Ticket;
 use uploads::Uploads;
 
-/// How often expired sessions are looked for.
+/// How often expired sessions are looked for; more often when they expire sooner.
 const EXPIRE_EVERY: Duration = Duration::from_secs(15);
 
 /// The cluster's blobs, through this node. Cheap to clone.
@@ -77,14 +77,17 @@ impl Replicated {
         peers: PeerBlobs,
         join_secret: &[u8],
         limits: Limits,
+        planted: Planted,
     ) -> Replicated {
         let seal = Seal::new(join_secret);
-        let uploads = Uploads::new(me, store.clone(), agreed.clone(), peers.clone(), seal, limits);
+        let rules = (limits, planted);
+        let uploads = Uploads::new(me, store.clone(), agreed.clone(), peers.clone(), seal, rules);
         let inner = Arc::new(Inner { me, store, agreed, peers, uploads });
         let weak = Arc::downgrade(&inner);
         tokio::spawn(async move {
+            let every = limits.expiry.clamp(Duration::from_secs(1), EXPIRE_EVERY);
             loop {
-                tokio::time::sleep(EXPIRE_EVERY).await;
+                tokio::time::sleep(every).await;
                 let Some(inner) = weak.upgrade() else { return };
                 inner.uploads.expire();
             }
@@ -95,6 +98,11 @@ impl Replicated {
     /// What peers ask of this node, for the peer listener's HTTP/1.1 side.
     pub fn peer_router(&self) -> Router {
         peer_blobs::router(self.clone())
+    }
+
+    /// The uploads that are open and the bytes that are staged on this node.
+    pub fn figures(&self) -> Figures {
+        self.inner.uploads.figures()
     }
 
     /// The uploads that this node is home or mirror of.
@@ -194,8 +202,12 @@ impl Blobs for Replicated {
         let ticket = self.ticket(repo, token)?;
         match self.forward_finish(repo, &ticket, digest, at, body).await {
             Ok(finished) => self.commit(repo, digest, finished, actor).await,
-            // The session may be gone because this very request succeeded before.
+            // The session may be gone, with those that remember it, though this very request
+            // succeeded before.
             Err(UploadError::Unknown) => self.linked(repo, digest).await?.ok_or(UploadError::Unknown),
+            Err(error @ UploadError::Unavailable(_)) => {
+                self.linked(repo, digest).await.ok().flatten().ok_or(error)
+            }
             Err(error) => Err(error),
         }
     }
@@ -210,7 +222,7 @@ impl Blobs for Replicated {
 fn upload_error(fault: Fault) -> UploadError {
     match fault {
         Fault::Unknown | Fault::Stale { .. } => UploadError::Unknown,
-        Fault::OutOfOrder { have } => UploadError::OutOfOrder { have },
+        Fault::OutOfOrder { have } => UploadError::OutOfOrder { have, token: None },
         Fault::DigestMismatch => UploadError::DigestMismatch,
         Fault::NoSpace => UploadError::NoSpace,
         Fault::TooMany => UploadError::TooMany,

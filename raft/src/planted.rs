@@ -57,6 +57,9 @@ variants! {
     C7Unbounded = "c7-unbounded",
     /// H1: only owners may hold a new blob.
     H1OwnersOnly = "h1-owners-only",
+    /// H2: the home of an upload acknowledges what it has written, though its mirror has another
+    /// home by now.
+    H2WakingHome = "h2-waking-home",
     /// H3: a read joins a round that was already sent.
     H3JoinSentRound = "h3-join-sent-round",
     /// H10: a retry is applied again.

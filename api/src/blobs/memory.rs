@@ -89,7 +89,7 @@ impl Memory {
     ) -> Result<u64, UploadError> {
         let have = self.lock().session(repo, token)?.staged.len() as u64;
         if at.is_some_and(|at| at != have) {
-            return Err(UploadError::OutOfOrder { have });
+            return Err(UploadError::OutOfOrder { have, token: None });
         }
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(UploadError::ClientGone)?;

@@ -66,6 +66,18 @@ pub struct MemberDocument {
     pub last_seen_ms: Option<u64>,
     /// Its disk; null when it does not answer.
     pub disk: Option<DiskDocument>,
+    /// Its uploads, mirrored ones included; null when it does not say.
+    #[serde(default)]
+    pub uploads: Option<UploadsDocument>,
+}
+
+/// What a node has open and staged; its settings bound both.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct UploadsDocument {
+    /// Open uploads.
+    pub sessions: u64,
+    /// Bytes staged for them.
+    pub bytes: u64,
 }
 
 /// A node's disk, in bytes.

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use trow_raft::metadata::View;
 use trow_raft::{Leadership, Member, MemberState, NodeId, Partition, PartitionId, StateError};
 
-use super::document::{BlobsDocument, DiskDocument, MemberDocument, PartitionsDocument, StatusDocument};
+use super::document::{
+    BlobsDocument, DiskDocument, MemberDocument, PartitionsDocument, StatusDocument, UploadsDocument,
+};
 use super::report::Answer;
 use super::{ASK, Admin, AdminError, CONFIRM, audit};
 
@@ -113,6 +115,9 @@ impl Facts {
                 free: report.disk.free,
                 blobs: report.disk.blobs,
             }),
+            uploads: report
+                .and_then(|report| report.uploads)
+                .map(|uploads| UploadsDocument { sessions: uploads.sessions, bytes: uploads.bytes }),
         }
     }
 

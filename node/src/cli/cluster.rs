@@ -238,8 +238,9 @@ fn holding_up(status: &StatusDocument) -> String {
 
 fn shown(status: &StatusDocument) -> String {
     let none = || "-".to_owned();
-    let mut members =
-        Table::new(["NAME", "ID", "ZONE", "ROLE", "STATE", "CLIENT", "PEER", "APPLIED", "SEEN", "FREE"]);
+    let mut members = Table::new([
+        "NAME", "ID", "ZONE", "ROLE", "STATE", "CLIENT", "PEER", "APPLIED", "SEEN", "FREE", "UPLOADS",
+    ]);
     for member in &status.members {
         members.row([
             member.name.clone(),
@@ -253,6 +254,9 @@ fn shown(status: &StatusDocument) -> String {
             member.last_seen_ms.map_or_else(none, |ms| format!("{ms} ms ago")),
             member.disk.map_or_else(none, |disk| {
                 format!("{} of {}", human_bytes(disk.free), human_bytes(disk.total))
+            }),
+            member.uploads.map_or_else(none, |uploads| {
+                format!("{} ({})", uploads.sessions, human_bytes(uploads.bytes))
             }),
         ]);
     }

@@ -12,8 +12,9 @@ use crate::admin::Survey;
 use crate::admin::report::Answer;
 use crate::copies::audit::Auditor;
 use crate::copies::{Agreed, Others};
-use crate::peer::{Audit, Disk, PeerStatus, Peers, StatusFn};
+use crate::peer::{Audit, Disk, PeerStatus, Peers, StatusFn, Uploads};
 use crate::peer_blobs::PeerBlobs;
+use crate::replicated::Replicated;
 use crate::store::Store;
 
 /// On whose behalf a node acts by itself.
@@ -53,9 +54,17 @@ pub(super) fn others(peers: &PeerBlobs) -> Others {
 }
 
 /// What this node says of itself.
-pub(super) fn status(me: Member, metadata: Metadata, store: Store, auditor: Auditor) -> StatusFn {
+pub(super) fn status(
+    me: Member,
+    metadata: Metadata,
+    store: Store,
+    auditor: Auditor,
+    blobs: Replicated,
+) -> StatusFn {
     Arc::new(move |with_audit| {
         let (me, metadata, store, auditor) = (me.clone(), metadata.clone(), store.clone(), auditor.clone());
+        let uploads = blobs.figures();
+        let uploads = Uploads { sessions: uploads.home + uploads.mirror, bytes: uploads.bytes };
         let work = move || {
             let leadership = metadata.leadership();
             let figures = metadata.metrics();
@@ -82,6 +91,7 @@ pub(super) fn status(me: Member, metadata: Metadata, store: Store, auditor: Audi
                 state_hash_at,
                 max_level: LEVEL,
                 disk: Disk { total: disk.total, free: disk.free, blobs: disk.blobs },
+                uploads: Some(uploads),
                 audit: audit.map(|audit| Audit {
                     missing: audit.missing,
                     strays: audit.strays,

@@ -32,6 +32,8 @@ pub struct PeerStatus {
     pub max_level: u32,
     /// Its disk.
     pub disk: Disk,
+    /// Its uploads; unknown of a node of an earlier version.
+    pub uploads: Option<Uploads>,
     /// What its store lacks and has too much of; only when asked for.
     pub audit: Option<Audit>,
 }
@@ -45,6 +47,15 @@ pub struct Disk {
     pub free: u64,
     /// Taken by blobs.
     pub blobs: u64,
+}
+
+/// What a node has open and staged, for itself and as a mirror.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uploads {
+    /// Open sessions.
+    pub sessions: u64,
+    /// Staged bytes.
+    pub bytes: u64,
 }
 
 /// A node's store against what the state says it should hold.

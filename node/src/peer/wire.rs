@@ -6,7 +6,7 @@ use trow_raft::proto::control as pb;
 use trow_raft::{ClusterId, Generation, Member, MemberState, NodeId};
 
 use super::hello::{Answer, Card};
-use super::status::{Audit, Disk, PeerStatus};
+use super::status::{Audit, Disk, PeerStatus, Uploads};
 
 pub(super) fn node_to(node: &Member) -> pb::Node {
     pb::Node {
@@ -96,6 +96,7 @@ pub(super) fn status_to(status: PeerStatus, removed: bool) -> pb::StatusReply {
             cached: audit.cached,
         }),
         removed,
+        uploads: status.uploads.map(|up| pb::Uploads { sessions: up.sessions, bytes: up.bytes }),
     }
 }
 
@@ -114,6 +115,7 @@ pub(super) fn status_from(reply: pb::StatusReply) -> PeerStatus {
         state_hash_at: reply.state_hash_at,
         max_level: reply.max_level,
         disk: Disk { total: disk.total, free: disk.free, blobs: disk.blobs },
+        uploads: reply.uploads.map(|up| Uploads { sessions: up.sessions, bytes: up.bytes }),
         audit: reply.audit.map(|audit| Audit {
             missing: audit.missing,
             strays: audit.strays,

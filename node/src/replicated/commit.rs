@@ -17,6 +17,7 @@ use super::uploads::{hold_fault, peer_fault, store_fault};
 use super::{Replicated, candidates, evidence};
 use crate::peer_blobs::PeerError;
 use crate::peer_blobs::wire::{Fault, Finished};
+use crate::standstill::{self, Point};
 
 /// How often evidence is gathered before the client is told to come back.
 const ATTEMPTS: u32 = 8;
@@ -56,13 +57,17 @@ impl Replicated {
             }
             let command =
                 Command::CommitBlob { repo: repo.clone(), digest: *digest, size, evidence: evidence.clone() };
+            standstill::reached(Point::BeforeCommit).await;
             let applied = match (self.inner.agreed.propose)(actor, command).await {
                 Ok(applied) => applied,
                 Err(ProposeError::Unknown(why)) => return Err(UploadError::OutcomeUnknown(why)),
                 Err(error) => return Err(UploadError::Unavailable(error.to_string())),
             };
             match &applied.outcome {
-                Outcome::Done => return Ok(applied),
+                Outcome::Done => {
+                    standstill::reached(Point::AfterCommit).await;
+                    return Ok(applied);
+                }
                 Outcome::Refused(Refusal::StaleEvidence { needed: more }) => {
                     debug!(%digest, ?evidence, needed = more, "evidence went stale and is gathered again");
                     needed = *more as usize;

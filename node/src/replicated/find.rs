@@ -47,23 +47,23 @@ impl Replicated {
         Err(last)
     }
 
-    /// The session's home, which a mirror becomes if need be. `closing`: for its last request.
+    /// The session's home, which a mirror becomes if need be. `closing`: for its last request,
+    /// which a ticket from before a takeover may make too, so that a former home's word that it is
+    /// none any more is not the last one.
     pub(super) async fn find(&self, repo: &RepoName, ticket: &Ticket, closing: bool) -> Result<Place, Fault> {
-        let home = ticket.home;
         let mut unreachable = None;
-        match self.claim(repo, ticket, home, false, closing).await {
-            Ok(claimed) => return Ok(Place { home, claimed }),
-            Err(PeerError::Fault(Fault::Unknown)) => {}
-            Err(PeerError::Fault(fault)) if !matches!(fault, Fault::Unavailable { .. }) => return Err(fault),
-            Err(error) => unreachable = Some(peer_fault(error)),
-        }
-        for mirror in &ticket.mirrors {
-            match self.claim(repo, ticket, *mirror, true, closing).await {
+        let mirrors = ticket.mirrors.iter().map(|mirror| (*mirror, true));
+        for (node, takeover) in std::iter::once((ticket.home, false)).chain(mirrors) {
+            match self.claim(repo, ticket, node, takeover, closing).await {
                 Ok(claimed) => {
-                    info!(upload = %ticket.id, from = %home, to = %mirror, "an upload has another home");
-                    return Ok(Place { home: *mirror, claimed });
+                    if takeover {
+                        let from = ticket.home;
+                        info!(upload = %ticket.id, %from, to = %node, "an upload has another home");
+                    }
+                    return Ok(Place { home: node, claimed });
                 }
                 Err(PeerError::Fault(Fault::Unknown)) => {}
+                Err(PeerError::Fault(Fault::Stale { .. })) if closing => {}
                 Err(PeerError::Fault(fault)) if !matches!(fault, Fault::Unavailable { .. }) => {
                     return Err(fault);
                 }

@@ -38,23 +38,36 @@ impl Replicated {
         // Without an offset a chunk begins where the client was last told that the upload ends.
         let begin = at.unwrap_or(ticket.length);
         if begin != place.claimed.length {
-            return Err(UploadError::OutOfOrder { have: place.claimed.length });
-        }
-        let current = self.opened(repo, &place)?;
-        if place.home == self.inner.me {
-            let done = self.inner.uploads.append(repo, &current, Some(begin), body).await;
-            return done.map_err(upload_error);
+            return Err(self.out_of_order(repo, &place).await);
         }
         let (body, seen) = watch(body);
+        let lost = match self.append_at(repo, &place, begin, Box::pin(body)).await {
+            Ok(claimed) => return Ok(claimed),
+            Err(PeerError::Fault(Fault::OutOfOrder { .. })) => {
+                return Err(self.out_of_order(repo, &place).await);
+            }
+            Err(error) => error,
+        };
+        let current = self.opened(repo, &place).map_err(upload_error)?;
+        let place = self.after_loss(repo, &current, begin, &seen, lost, false).await?;
+        // What the home has counts once its mirrors have it too.
+        self.progress_at(repo, &place).await.map_err(upload_error)
+    }
+
+    async fn append_at(
+        &self,
+        repo: &RepoName,
+        place: &Place,
+        begin: u64,
+        body: ByteStream,
+    ) -> Result<Claimed, PeerError> {
+        if place.home == self.inner.me {
+            let current = self.opened(repo, place)?;
+            return Ok(self.inner.uploads.append(repo, &current, Some(begin), body).await?);
+        }
         let query = UploadQuery { at: Some(begin), ..UploadQuery::default() };
         let upload = Upload { repo, ticket: &place.claimed.ticket };
-        match self.inner.peers.append(place.home, upload, &query, body_of(body)).await {
-            Ok(claimed) => Ok(claimed),
-            Err(error) => {
-                let place = self.after_loss(repo, &current, begin, &seen, error, false).await?;
-                Ok(place.claimed)
-            }
-        }
+        self.inner.peers.append(place.home, upload, &query, body_of(body)).await
     }
 
     /// Brings the rest to the home and has it held.
@@ -78,15 +91,17 @@ impl Replicated {
         // Behind the end only in a repetition of what the client was told before.
         let in_order = begin == place.claimed.length || begin == ticket.length;
         if !place.claimed.closed && (!in_order || begin > place.claimed.length) {
-            return Err(UploadError::OutOfOrder { have: place.claimed.length });
+            return Err(self.out_of_order(repo, &place).await);
         }
         let (body, seen) = watch(body);
-        let first = self.finish_at(repo, &place, digest, begin, Box::pin(body)).await;
-        let lost = match first {
+        let lost = match self.finish_at(repo, &place, digest, begin, Box::pin(body)).await {
             Ok(finished) => return Ok(finished),
+            Err(PeerError::Fault(Fault::OutOfOrder { .. })) => {
+                return Err(self.out_of_order(repo, &place).await);
+            }
             Err(error) => error,
         };
-        let current = self.opened(repo, &place)?;
+        let current = self.opened(repo, &place).map_err(upload_error)?;
         let place = self.after_loss(repo, &current, begin, &seen, lost, true).await?;
         let end = place.claimed.length;
         let nothing = Box::pin(futures::stream::empty());
@@ -103,13 +118,7 @@ impl Replicated {
         body: ByteStream,
     ) -> Result<Finished, PeerError> {
         if place.home == self.inner.me {
-            let garbled = |_| Fault::unavailable("a ticket of this node's own is not valid");
-            let current = self
-                .inner
-                .uploads
-                .seal()
-                .open(repo, &place.claimed.ticket, super::uploads::now())
-                .map_err(garbled)?;
+            let current = self.opened(repo, place)?;
             return Ok(self.inner.uploads.finish(repo, &current, digest, Some(begin), body).await?);
         }
         let query = UploadQuery { at: Some(begin), digest: Some(*digest), ..UploadQuery::default() };
@@ -123,8 +132,12 @@ impl Replicated {
         if place.claimed.closed {
             return Err(Fault::Unknown);
         }
+        self.progress_at(repo, &place).await
+    }
+
+    async fn progress_at(&self, repo: &RepoName, place: &Place) -> Result<Claimed, Fault> {
         if place.home == self.inner.me {
-            let current = self.opened(repo, &place).map_err(Fault::unavailable)?;
+            let current = self.opened(repo, place)?;
             return self.inner.uploads.progress(repo, &current).await;
         }
         let upload = Upload { repo, ticket: &place.claimed.ticket };
@@ -138,16 +151,26 @@ impl Replicated {
             return Err(Fault::Unknown);
         }
         if place.home == self.inner.me {
-            let current = self.opened(repo, &place).map_err(Fault::unavailable)?;
+            let current = self.opened(repo, &place)?;
             return self.inner.uploads.cancel(repo, &current).await;
         }
         let upload = Upload { repo, ticket: &place.claimed.ticket };
         self.inner.peers.cancel(place.home, upload).await.map_err(peer_fault)
     }
 
-    fn opened(&self, repo: &RepoName, place: &Place) -> Result<Ticket, UploadError> {
+    fn opened(&self, repo: &RepoName, place: &Place) -> Result<Ticket, Fault> {
         let opened = self.inner.uploads.seal().open(repo, &place.claimed.ticket, super::uploads::now());
-        opened.map_err(|_| UploadError::Unavailable("a peer gave out a ticket that is not valid here".into()))
+        opened.map_err(|_| Fault::unavailable("the ticket that a home gave out is not valid here"))
+    }
+
+    /// Where the client must go on. It may let go of everything before, so that only what the
+    /// home and all its mirrors have is told.
+    async fn out_of_order(&self, repo: &RepoName, place: &Place) -> UploadError {
+        let told = self.progress_at(repo, place).await.map_err(upload_error);
+        match told.and_then(|claimed| self.token(repo, &claimed)) {
+            Ok((token, have)) => UploadError::OutOfOrder { have, token: Some(token) },
+            Err(error) => error,
+        }
     }
 
     /// After the home failed a request with `error`: if it was lost with the whole body already
@@ -164,9 +187,15 @@ impl Replicated {
         if let Some(broke) = seen.broke() {
             return Err(UploadError::ClientGone(broke));
         }
-        let PeerError::Unreachable { .. } = &error else {
-            return Err(upload_error(peer_fault(error)));
+        let lost = match &error {
+            PeerError::Unreachable { .. } => true,
+            // It was taken over and did not know.
+            PeerError::Fault(Fault::Stale { .. }) => closing,
+            PeerError::Fault(_) => false,
         };
+        if !lost {
+            return Err(upload_error(peer_fault(error)));
+        }
         if !seen.ended.load(Ordering::Acquire) {
             return Err(UploadError::Unavailable(error.to_string()));
         }
@@ -200,6 +229,8 @@ impl Seen {
 /// Passes a body on and notes what went through it.
 fn watch(body: ByteStream) -> (Watched, Arc<Seen>) {
     let seen = Arc::new(Seen::default());
+    // Of one that has nothing nobody need ask for the end.
+    seen.ended.store(body.size_hint().1 == Some(0), Ordering::Release);
     (Watched { body, seen: seen.clone() }, seen)
 }
 

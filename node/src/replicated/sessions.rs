@@ -1,11 +1,11 @@
 //! The upload sessions that this node is home or mirror of: their table, limits and expiry.
 //!
 //! Always holds: at most `max_sessions` sessions are open and at most `max_bytes` bytes staged
-//! here, other nodes' mirrored uploads included; a session ends at its expiry and frees its file.
-//! A closed session is remembered by its digest and size alone, for the repeated last request.
+//! here, other nodes' mirrored uploads included; a session that nobody works on ends at its expiry
+//! and frees its file. A closed session is remembered by its digest and size alone, for the repeated last request.
 //! Never does: network, or deciding who is home.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -53,13 +53,16 @@ pub struct Session {
     expiry: AtomicU64,
 }
 
-/// The session's place in the cluster; changes only under its lock.
+/// The session's place in the cluster; changes only under its lock, but for `before`.
 #[derive(Clone, Debug)]
 pub struct Glance {
     /// Rises with each takeover.
     pub term: u64,
     /// Who takes the client's bytes.
     pub home: NodeId,
+    /// The home of the term before, as long as its tickets are good here: until the client is
+    /// seen with one of this term, since it may not have been told of it, or that home wakes up.
+    pub before: Option<NodeId>,
     /// Who must have each byte before it is acknowledged; empty on a mirror.
     pub mirrors: Vec<NodeId>,
     /// Bytes here.
@@ -76,6 +79,21 @@ pub struct State {
     pub content: Content,
     /// What each mirror said that it has, when it was last heard after a body; at the home only.
     pub acked: BTreeMap<NodeId, u64>,
+    /// Mirrors that were lost in the request under way: others are asked before them.
+    pub lost: Vec<NodeId>,
+    /// Nodes that may still have bytes of the session though it is not theirs any more.
+    pub former: BTreeSet<NodeId>,
+}
+
+/// What is open and staged on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Open sessions that this node is the home of.
+    pub home: u64,
+    /// Open sessions that it mirrors for others.
+    pub mirror: u64,
+    /// Bytes staged for both.
+    pub bytes: u64,
 }
 
 /// The bytes of a session.
@@ -179,9 +197,30 @@ impl Sessions {
         found.filter(|session| session.repo == *repo).ok_or(Fault::Unknown)
     }
 
-    /// Forgets a session.
-    pub fn remove(&self, id: UploadId) {
-        lock(&self.table).sessions.remove(&id);
+    /// Whether this very session is still in the table: it may have expired or been replaced.
+    pub fn has(&self, session: &Arc<Session>) -> bool {
+        lock(&self.table).sessions.get(&session.id).is_some_and(|there| Arc::ptr_eq(there, session))
+    }
+
+    /// Forgets a session, unless another one has its id by now.
+    pub fn remove(&self, session: &Session) {
+        let mut table = lock(&self.table);
+        if table.sessions.get(&session.id).is_some_and(|there| std::ptr::eq(&**there, session)) {
+            table.sessions.remove(&session.id);
+        }
+    }
+
+    /// What is open and staged here, on the node `me`.
+    pub fn figures(&self, me: NodeId) -> Figures {
+        let mut figures = Figures { bytes: self.usage.bytes.load(Ordering::Relaxed), ..Figures::default() };
+        for session in lock(&self.table).sessions.values() {
+            match session.glance() {
+                Glance { closed: true, .. } | Glance { ended: true, .. } => {}
+                Glance { home, .. } if home == me => figures.home += 1,
+                _ => figures.mirror += 1,
+            }
+        }
+        figures
     }
 
     /// Notes that a session was closed, so that the memory of closed ones stays bounded.
@@ -199,21 +238,35 @@ impl Sessions {
         }
     }
 
-    /// Drops what expired before `now` (seconds since 1970); says how many.
+    /// Drops what expired before `now` (seconds since 1970) and is not in use; says how many.
     pub fn expire(&self, now: u64) -> usize {
         let mut table = lock(&self.table);
         let before = table.sessions.len();
-        table.sessions.retain(|_, session| now < session.expiry.load(Ordering::Relaxed));
+        table.sessions.retain(|_, session| now < session.expiry.load(Ordering::Relaxed) || session.is_busy());
         let Table { sessions, closed } = &mut *table;
         closed.retain(|id| sessions.contains_key(id));
         before - sessions.len()
     }
 }
 
+impl State {
+    fn new(content: Content) -> State {
+        State { content, acked: BTreeMap::new(), lost: Vec::new(), former: BTreeSet::new() }
+    }
+
+    /// Bytes that are staged.
+    pub fn len(&self) -> u64 {
+        match &self.content {
+            Content::Open { staged, .. } => staged.len(),
+            Content::Held { .. } | Content::Gone => 0,
+        }
+    }
+}
+
 impl Glance {
     /// Of a session that begins.
     pub fn new(term: u64, home: NodeId) -> Glance {
-        Glance { term, home, mirrors: Vec::new(), length: 0, closed: false, ended: false }
+        Glance { term, home, before: None, mirrors: Vec::new(), length: 0, closed: false, ended: false }
     }
 }
 
@@ -229,7 +282,7 @@ impl Session {
             id,
             repo,
             hint,
-            state: Arc::new(tokio::sync::Mutex::new(State { content, acked: BTreeMap::new() })),
+            state: Arc::new(tokio::sync::Mutex::new(State::new(content))),
             glance: Mutex::new(glance),
             breaks: watch::Sender::new(0),
             expiry: AtomicU64::new(expiry),
@@ -256,6 +309,11 @@ impl Session {
         self.breaks.send_modify(|count| *count += 1);
         let wait = tokio::time::timeout(PATIENT, self.state.clone().lock_owned());
         wait.await.map_err(|_| Fault::unavailable("another request of the upload does not end"))
+    }
+
+    /// Whether a request works on it just now.
+    fn is_busy(&self) -> bool {
+        self.state.try_lock().is_err()
     }
 
     /// Resolves when [`Session::seize`] is called; to be taken before a body is begun.
@@ -331,6 +389,37 @@ mod tests {
         assert_eq!(sessions.get(UploadId(1), &"a".parse().unwrap()).err(), Some(Fault::Unknown));
         sessions.get(UploadId(2), &"a".parse().unwrap()).unwrap().prolong(300);
         assert_eq!(sessions.expire(299), 0);
+    }
+
+    #[tokio::test]
+    async fn a_session_in_use_does_not_expire() {
+        let sessions = Sessions::new(LIMITS);
+        let busy = session(1, 100);
+        sessions.insert(busy.clone());
+        let state = busy.lock().await.unwrap();
+        assert_eq!(sessions.expire(100), 0);
+        assert!(sessions.has(&busy));
+        drop(state);
+        assert_eq!(sessions.expire(100), 1);
+        assert!(!sessions.has(&busy));
+    }
+
+    #[test]
+    fn figures_count_what_is_open() {
+        let sessions = Sessions::new(LIMITS);
+        for id in 1..=6 {
+            let session = session(id, 100);
+            session.update(|glance| {
+                glance.home = NodeId(if id == 2 { 2 } else { 1 });
+                (glance.closed, glance.ended) = (id == 5, id == 6);
+            });
+            sessions.insert(session);
+        }
+        let mut share = sessions.admit().unwrap();
+        sessions.charge(&mut share, 7).unwrap();
+        assert_eq!(sessions.figures(NodeId(1)), Figures { home: 3, mirror: 1, bytes: 7 });
+        drop(share);
+        assert_eq!(sessions.figures(NodeId(2)), Figures { home: 1, mirror: 3, bytes: 0 });
     }
 
     #[test]

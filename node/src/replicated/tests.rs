@@ -5,5 +5,6 @@ mod harness;
 mod hostile;
 mod net;
 mod reads;
+mod takeover;
 mod uploads;
 mod wire;

@@ -1,9 +1,10 @@
 //! The part of an upload that its home does: take the client's bytes, keep its mirrors level,
 //! and at the end have all of them verify and hold.
 //!
-//! Always holds: an acknowledgement means that the home and every mirror have written the bytes;
-//! a home that was taken over learns it from a mirror before it acknowledges anything, since each
-//! acknowledgement needs them all. Forks do no harm: only verified bytes are ever committed.
+//! Always holds: an acknowledgement means that the home and every mirror have written the bytes,
+//! and that each mirror said so during this very request; a home that was taken over learns it
+//! that way before it acknowledges anything. Forks do no harm: only verified bytes are ever
+//! committed.
 //! Never does: commit (the node that the client talks to does), or find the home of a ticket.
 
 mod claim;
@@ -17,16 +18,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use futures::future::join_all;
 use tracing::{debug, warn};
 use trow_api::blobs::ByteStream;
-use trow_raft::{Algorithm, Digest, Evidence, Member, NodeId, RepoName};
+use trow_raft::{Algorithm, Digest, Evidence, Member, NodeId, Planted, RepoName};
 
 pub(super) use pour::drain;
 
 use super::agreement::Agreement;
-use super::sessions::{Content, Glance, Limits, Session, Sessions, State};
+use super::sessions::{Content, Figures, Glance, Limits, Session, Sessions, State};
 use super::task;
 use super::token::{Seal, Ticket, UploadId};
 use crate::peer_blobs::wire::{Claimed, Fault, Finished, UploadQuery};
 use crate::peer_blobs::{PeerBlobs, PeerError, Upload};
+use crate::standstill::{self, Point};
 use crate::store::{HoldError, Store, StoreError};
 
 /// The uploads that this node is home or mirror of. Cheap to clone.
@@ -42,6 +44,7 @@ struct Inner {
     peers: PeerBlobs,
     seal: Seal,
     sessions: Sessions,
+    planted: Planted,
 }
 
 impl Uploads {
@@ -52,10 +55,10 @@ impl Uploads {
         agreed: Agreement,
         peers: PeerBlobs,
         seal: Seal,
-        limits: Limits,
+        (limits, planted): (Limits, Planted),
     ) -> Uploads {
         let sessions = Sessions::new(limits);
-        Uploads { inner: Arc::new(Inner { me, store, agreed, peers, seal, sessions }) }
+        Uploads { inner: Arc::new(Inner { me, store, agreed, peers, seal, sessions, planted }) }
     }
 
     /// Seals and opens tickets.
@@ -69,6 +72,11 @@ impl Uploads {
     /// [`Fault::Unknown`] when it is not one of this cluster for `repo`, or has expired.
     pub fn open(&self, repo: &RepoName, text: &str) -> Result<Ticket, Fault> {
         self.inner.seal.open(repo, text, now()).map_err(|_| Fault::Unknown)
+    }
+
+    /// What is open and staged here.
+    pub fn figures(&self) -> Figures {
+        self.inner.sessions.figures(self.inner.me)
     }
 
     /// Drops expired sessions; called every now and then.
@@ -91,7 +99,11 @@ impl Uploads {
         let who = (UploadId::random(), repo.clone(), hint);
         let session = Session::new(who, glance, content, self.expiry());
         let mut state = session.lock().await?;
-        self.level(&session, &mut state).await?;
+        if let Err(fault) = self.level(&session, &mut state).await {
+            // Those that did become its mirrors need not wait for its expiry.
+            self.forget(&session, &mut state);
+            return Err(fault);
+        }
         drop(state);
         self.inner.sessions.insert(session.clone());
         Ok(self.claimed(&session))
@@ -114,12 +126,35 @@ impl Uploads {
         if at.unwrap_or(ticket.length) != have {
             return Err(Fault::OutOfOrder { have });
         }
-        let poured = self.pour(&session, &mut state, body, 0).await;
-        self.settle_fault(&session, &mut state, poured)?;
-        let level = self.level(&session, &mut state).await;
-        self.settle_fault(&session, &mut state, level)?;
-        session.prolong(self.expiry());
+        self.take_in(&session, &mut state, body, 0).await?;
+        standstill::reached(Point::ChunkWritten).await;
         Ok(self.claimed(&session))
+    }
+
+    /// Writes `body` but for its first `skip` bytes, here and on every mirror.
+    async fn take_in(
+        &self,
+        session: &Session,
+        state: &mut State,
+        body: ByteStream,
+        skip: u64,
+    ) -> Result<(), Fault> {
+        if state.acked.is_empty() {
+            // After a takeover or a broken body nobody is fed yet.
+            let level = self.level(session, state).await;
+            self.settle_fault(session, state, level)?;
+        }
+        let before = state.len();
+        let poured = self.pour(session, state, body, skip).await;
+        self.settle_fault(session, state, poured)?;
+        if state.len() == before {
+            // Nothing was sent to them, so that nobody was heard.
+            state.acked.clear();
+        }
+        let level = self.level(session, state).await;
+        self.settle_fault(session, state, level)?;
+        session.prolong(self.expiry());
+        Ok(())
     }
 
     /// The session's length once all its holders are level, with a ticket to go on with.
@@ -131,8 +166,11 @@ impl Uploads {
         if !matches!(state.content, Content::Open { .. }) {
             return Err(Fault::Unknown);
         }
+        // What they said during an earlier request may not be true any more.
+        state.acked.clear();
         let level = self.level(&session, &mut state).await;
         self.settle_fault(&session, &mut state, level)?;
+        session.prolong(self.expiry());
         Ok(self.claimed(&session))
     }
 
@@ -166,10 +204,8 @@ impl Uploads {
         if base > have {
             return Err(Fault::OutOfOrder { have });
         }
-        let poured = self.pour(&session, &mut state, body, have - base).await;
-        self.settle_fault(&session, &mut state, poured)?;
-        let level = self.level(&session, &mut state).await;
-        self.settle_fault(&session, &mut state, level)?;
+        self.take_in(&session, &mut state, body, have - base).await?;
+        standstill::reached(Point::WholeWritten).await;
         let (this, digest) = (self.clone(), *digest);
         task::to_the_end(async move { this.hold_all(&session, &mut state, &digest).await }).await
     }
@@ -177,12 +213,23 @@ impl Uploads {
     /// Ends a session here and on its mirrors.
     ///
     /// # Errors
-    /// [`Fault::Unknown`] when it is not here, or closed.
+    /// [`Fault::Unknown`] when it is not here, or closed; [`Fault::Stale`] when it was taken over.
     pub async fn cancel(&self, repo: &RepoName, ticket: &Ticket) -> Result<(), Fault> {
         let (session, mut state) = self.at_home(repo, ticket, false).await?;
         if !matches!(state.content, Content::Open { .. }) {
             return Err(Fault::Unknown);
         }
+        // One that cannot be reached is no reason to keep the session: it expires there.
+        let text = self.ticket_text(&session);
+        let upload = Upload { repo, ticket: &text };
+        let mirrors = session.glance().mirrors;
+        let told = join_all(mirrors.iter().map(|mirror| self.inner.peers.mirror_drop(*mirror, upload))).await;
+        let stale = told.into_iter().find_map(|told| match told {
+            Err(PeerError::Fault(fault @ Fault::Stale { .. })) => Some(fault),
+            _ => None,
+        });
+        self.settle_fault(&session, &mut state, stale.map_or(Ok(()), Err))?;
+        session.update(|glance| glance.mirrors.clear());
         self.forget(&session, &mut state);
         Ok(())
     }
@@ -196,9 +243,13 @@ impl Uploads {
     ) -> Result<(Arc<Session>, tokio::sync::OwnedMutexGuard<State>), Fault> {
         let session = self.inner.sessions.get(ticket.id, repo)?;
         self.is_home(&session.glance(), ticket, closing)?;
-        let state = session.lock().await?;
-        // It may have been taken over while we waited.
+        let mut state = session.lock().await?;
+        // It may have been taken over, or have expired, while we waited.
         self.is_home(&session.glance(), ticket, closing)?;
+        if !self.inner.sessions.has(&session) {
+            return Err(Fault::Unknown);
+        }
+        state.lost.clear();
         Ok((session, state))
     }
 
@@ -220,7 +271,8 @@ impl Uploads {
         state: &mut State,
         digest: &Digest,
     ) -> Result<Finished, Fault> {
-        let Content::Open { staged, .. } = std::mem::replace(&mut state.content, Content::Gone) else {
+        let Content::Open { staged, share: _share } = std::mem::replace(&mut state.content, Content::Gone)
+        else {
             return Err(Fault::Unknown);
         };
         let size = staged.len();
@@ -241,6 +293,7 @@ impl Uploads {
         state.content = Content::Held { digest: *digest, size };
         session.update(|glance| glance.closed = true);
         self.inner.sessions.closed(session.id);
+        self.dismiss(session, state);
         let mut evidence = vec![held.evidence(self.inner.me)];
         for (mirror, answer) in glance.mirrors.iter().zip(mirrors) {
             match answer {
@@ -270,12 +323,18 @@ impl Uploads {
         state.content = Content::Gone;
         session.update(|glance| glance.ended = true);
         self.inner.sessions.closed(session.id);
+        state.former.extend(session.glance().mirrors);
+        self.dismiss(session, state);
+    }
+
+    /// Has the nodes that are no part of the session any more forget it, in the background.
+    fn dismiss(&self, session: &Session, state: &mut State) {
         let ticket = self.ticket_text(session);
-        for mirror in session.glance().mirrors {
+        for node in std::mem::take(&mut state.former) {
             let (peers, repo, ticket) = (self.inner.peers.clone(), session.repo.clone(), ticket.clone());
             tokio::spawn(async move {
                 // It expires there anyway when this does not arrive.
-                let _ = peers.mirror_drop(mirror, Upload { repo: &repo, ticket: &ticket }).await;
+                let _ = peers.mirror_drop(node, Upload { repo: &repo, ticket: &ticket }).await;
             });
         }
     }
@@ -293,7 +352,7 @@ impl Uploads {
             state.content = Content::Gone;
         }
         if matches!(state.content, Content::Gone) {
-            self.inner.sessions.remove(session.id);
+            self.inner.sessions.remove(session);
         }
         result
     }

@@ -127,6 +127,10 @@ impl Nodes {
     }
 
     pub async fn with_limits(count: u64, limits: Limits) -> Nodes {
+        Nodes::with(count, limits, Planted::NONE).await
+    }
+
+    pub async fn with(count: u64, limits: Limits, planted: Planted) -> Nodes {
         let dir = tempfile::tempdir().unwrap();
         let stores: BTreeMap<NodeId, Store> = (1..=count)
             .map(|n| {
@@ -147,7 +151,8 @@ impl Nodes {
         let mut nodes = BTreeMap::new();
         for (id, store) in stores {
             let peers = peers(&net, id);
-            let blobs = Replicated::new(id, store.clone(), agreement(&ledger), peers, b"secret", limits);
+            let blobs =
+                Replicated::new(id, store.clone(), agreement(&ledger), peers, b"secret", limits, planted);
             nodes.insert(id, Node { blobs, store });
         }
         let routers = nodes.iter().map(|(id, node)| (*id, node.blobs.peer_router())).collect();
@@ -196,7 +201,8 @@ impl Nodes {
         std::fs::create_dir(&dir).unwrap();
         let store = Store::open(&dir, Planted::NONE).unwrap();
         let peers = peers(&self.net, NodeId(node));
-        Replicated::new(NodeId(node), store, agreement(&self.ledger), peers, b"secret", LIMITS)
+        let agreed = agreement(&self.ledger);
+        Replicated::new(NodeId(node), store, agreed, peers, b"secret", LIMITS, Planted::NONE)
     }
 
     /// The file of the blob on the node.

@@ -2,15 +2,19 @@
 //!
 //! Always holds: a takeover raises the term before anything else, so that the former home, should
 //! it wake, is refused by this node and cannot acknowledge; it happens only where every byte is
-//! that the ticket says was acknowledged. A claim without takeover never waits for a body in
-//! progress: a busy home is a living one.
+//! that the ticket says was acknowledged. No claim waits for bytes to be copied, and one without
+//! takeover not even for a body in progress: a busy home is a living one.
+//!
+//! The ticket of before a takeover stays good here until the client is seen with one of the new
+//! term: until then nobody knows whether it was told. It ends at once when the former home wakes,
+//! so that its tickets mean nothing anywhere.
 
 use std::collections::BTreeMap;
 
 use tracing::info;
 use trow_raft::RepoName;
 
-use super::super::sessions::Content;
+use super::super::sessions::{Content, Glance, Session};
 use super::super::token::Ticket;
 use super::Uploads;
 use crate::peer_blobs::wire::{Claimed, Fault};
@@ -22,50 +26,83 @@ impl Uploads {
     /// [`Fault::Unknown`] when there is no such session, [`Fault::Stale`] when it has moved on.
     pub fn claim(&self, repo: &RepoName, ticket: &Ticket, closing: bool) -> Result<Claimed, Fault> {
         let session = self.inner.sessions.get(ticket.id, repo)?;
-        self.is_home(&session.glance(), ticket, closing)?;
+        let glance = session.glance();
+        self.is_home(&glance, ticket, closing)?;
+        if glance.term == ticket.term {
+            session.update(|glance| glance.before = None);
+        }
         Ok(self.claimed(&session))
     }
 
-    /// Becomes the home of a session that this node mirrors by `ticket`.
+    /// Becomes the home of a session that this node mirrors by `ticket`. Its mirrors are brought
+    /// level by the request that follows.
     ///
     /// # Errors
     /// [`Fault::Unknown`] when it does not have every acknowledged byte, [`Fault::Stale`] when the
-    /// session has moved on, [`Fault::Unavailable`] when there are too few new mirrors.
+    /// session has moved on.
     pub async fn take_over(&self, repo: &RepoName, ticket: &Ticket, closing: bool) -> Result<Claimed, Fault> {
         let me = self.inner.me;
         let session = self.inner.sessions.get(ticket.id, repo)?;
         // From here on the former home is refused, and what it was sending ends.
-        let stale = |term| Err(Fault::Stale { term });
+        let moved = |glance: &Glance| glance.term != ticket.term || glance.home != ticket.home;
         let glance = session.glance();
-        if glance.home == me && glance.term > ticket.term {
-            // Somebody else's request was faster, or its reply was lost.
-            return if closing { Ok(self.claimed(&session)) } else { stale(glance.term) };
-        }
-        if glance.term != ticket.term || glance.home != ticket.home {
-            return stale(glance.term);
+        if moved(&glance) {
+            return self.taken_already(&session, &glance, ticket, closing);
         }
         let mut state = session.seize().await?;
         let glance = session.glance();
-        if glance.term != ticket.term || glance.home != ticket.home {
-            return stale(glance.term);
+        if moved(&glance) {
+            return self.taken_already(&session, &glance, ticket, closing);
         }
         match &state.content {
             Content::Open { staged, .. } if staged.len() < ticket.length => return Err(Fault::Unknown),
             Content::Gone => return Err(Fault::Unknown),
             Content::Open { .. } | Content::Held { .. } => {}
         }
+        // What came in a body that broke off counts from now on.
+        let flushed = self.flush(&session, &mut state).await;
+        self.settle_fault(&session, &mut state, flushed)?;
         let mirrors = ticket.mirrors.iter().copied().filter(|node| *node != me && *node != ticket.home);
         session.update(|glance| {
             glance.term = ticket.term + 1;
             glance.home = me;
+            glance.before = Some(ticket.home);
             glance.mirrors = mirrors.collect();
         });
+        session.prolong(self.expiry());
         state.acked = BTreeMap::new();
+        state.lost = Vec::new();
+        state.former.insert(ticket.home);
         info!(upload = %session.id, term = ticket.term + 1, from = %ticket.home, "took an upload over");
-        if matches!(state.content, Content::Open { .. }) {
-            let level = self.level(&session, &mut state).await;
-            self.settle_fault(&session, &mut state, level)?;
-        }
         Ok(self.claimed(&session))
+    }
+
+    /// The session is not the ticket's any more: somebody else's request was faster, or the reply
+    /// to it was lost, or the client goes on with an old ticket.
+    fn taken_already(
+        &self,
+        session: &Session,
+        glance: &Glance,
+        ticket: &Ticket,
+        closing: bool,
+    ) -> Result<Claimed, Fault> {
+        let here = glance.home == self.inner.me && glance.term > ticket.term && !glance.ended;
+        let kept = glance.before == Some(ticket.home) && glance.term == ticket.term + 1;
+        if here && (closing || kept) {
+            Ok(self.claimed(session))
+        } else {
+            Err(Fault::Stale { term: glance.term })
+        }
+    }
+
+    /// Refuses a node that takes itself for the session's home by `ticket`. If that is the home
+    /// of before, it is awake: whoever has its tickets is answered by it from now on.
+    pub(super) fn refuse(&self, session: &Session, ticket: &Ticket) -> Fault {
+        session.update(|glance| {
+            if glance.before == Some(ticket.home) {
+                glance.before = None;
+            }
+            Fault::Stale { term: glance.term }
+        })
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tracing::info;
-use trow_raft::NodeId;
+use trow_raft::{NodeId, Variant};
 
 use super::super::candidates;
 use super::super::sessions::{Content, Session, State};
@@ -18,7 +18,8 @@ use crate::peer_blobs::wire::{Fault, UploadQuery};
 use crate::store::Staged;
 
 impl Uploads {
-    /// Brings every mirror level, replacing those that do not answer.
+    /// Brings every mirror level, replacing those that do not answer. What is in `acked` is
+    /// believed: the caller has cleared what was not said during the request under way.
     ///
     /// # Errors
     /// [`Fault::Stale`] when one has another home by now; [`Fault::Unavailable`] when too few
@@ -26,42 +27,42 @@ impl Uploads {
     pub(super) async fn level(&self, session: &Session, state: &mut State) -> Result<(), Fault> {
         // A request that was dropped in mid-body left it unsaid how far it came.
         self.flush(session, state).await?;
-        let State { content, acked } = state;
+        let State { content, acked, lost, former } = state;
         let Content::Open { staged, .. } = content else { return Err(Fault::Unknown) };
         let (quorum, members) = self.inner.holders()?;
         let wanted = quorum.saturating_sub(1);
         let length = staged.len();
-        let mut level = Vec::new();
-        let mut asked = vec![self.inner.me];
-        let mut full = None;
         let known = session.glance().mirrors;
-        for mirror in &known {
-            asked.push(*mirror);
+        // Whoever is asked may have bytes from now on.
+        former.extend(&known);
+        let mut lost = std::mem::take(lost);
+        let mut level = Vec::new();
+        let mut full = None;
+        for mirror in known.iter().filter(|mirror| !lost.contains(mirror)) {
             if acked.get(mirror) == Some(&length) || self.bring(session, staged, *mirror, &mut full).await? {
                 level.push(*mirror);
             }
         }
-        if level.len() < wanted {
-            let silence = |node| self.inner.peers.silence(node);
-            let lot = session.id.0 as u64;
-            while level.len() < wanted {
-                let mut taken = asked.clone();
-                taken.sort_unstable();
-                let next = candidates::to_hold(&taken, &[], &members, &silence, lot).into_iter().next();
-                let Some(next) = next else {
-                    // A full disk is what the client should hear of, rather than try again soon.
-                    return Err(full.unwrap_or_else(|| {
-                        let (have, needed) = (level.len() + 1, wanted + 1);
-                        let which = "members that must take an upload's bytes can be reached";
-                        Fault::unavailable(format_args!("only {have} of {needed} {which}"))
-                    }));
-                };
-                asked.push(next);
-                if self.bring(session, staged, next, &mut full).await? {
-                    level.push(next);
-                }
+        let mut asked = known.clone();
+        asked.push(self.inner.me);
+        let silence = |node| self.inner.peers.silence(node);
+        while level.len() < wanted {
+            let next = candidates::to_hold(&asked, &[], &members, &silence, session.id.0 as u64);
+            let Some(next) = next.into_iter().next().or_else(|| lost.pop()) else {
+                // A full disk is what the client should hear of, rather than try again soon.
+                return Err(full.unwrap_or_else(|| {
+                    let (have, needed) = (level.len() + 1, wanted + 1);
+                    let which = "members that must take an upload's bytes can be reached";
+                    Fault::unavailable(format_args!("only {have} of {needed} {which}"))
+                }));
+            };
+            asked.push(next);
+            former.insert(next);
+            if self.bring(session, staged, next, &mut full).await? {
+                level.push(next);
             }
         }
+        former.retain(|node| !level.contains(node));
         if level != known {
             session.update(|glance| glance.mirrors.clone_from(&level));
             if !known.is_empty() {
@@ -83,6 +84,7 @@ impl Uploads {
     ) -> Result<bool, Fault> {
         match self.try_bring(session, staged, mirror).await {
             Ok(()) => Ok(true),
+            Err(Fault::Stale { .. }) if self.inner.planted.is(Variant::H2WakingHome) => Ok(true),
             Err(fault @ Fault::Stale { .. }) => Err(fault),
             Err(fault) => {
                 info!(%mirror, %fault, upload = %session.id, "a member cannot be the mirror of an upload");

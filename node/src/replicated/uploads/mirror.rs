@@ -5,9 +5,11 @@
 //! runs: the home sends one at a time and knows that the earlier one is lost.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use tokio::sync::OwnedMutexGuard;
 use trow_api::blobs::ByteStream;
 use trow_raft::{Digest, RepoName};
 
@@ -31,10 +33,10 @@ impl Uploads {
             Ok(session) => session,
             Err(_) => return self.mirror_new(repo, ticket).await,
         };
-        may_obey(&session.glance(), ticket)?;
+        self.may_obey(&session, ticket)?;
         let mut state = session.seize().await?;
         // It may have become the home itself while we waited.
-        let obeyed = may_obey(&session.glance(), ticket)?;
+        let obeyed = self.may_obey(&session, ticket)?;
         match &state.content {
             Content::Open { staged, .. } if obeyed && !reset => {
                 session.prolong(ticket.expiry);
@@ -104,6 +106,7 @@ impl Uploads {
         }
         let length = staged.len();
         session.update(|glance| glance.length = length);
+        session.prolong(self.expiry());
         result.map(|()| Length { length })
     }
 
@@ -139,7 +142,7 @@ impl Uploads {
             }
             Content::Open { staged, .. } => {
                 let held = staged.hold(digest).await.map_err(|error| {
-                    self.inner.sessions.remove(session.id);
+                    self.inner.sessions.remove(session);
                     hold_fault(error)
                 })?;
                 state.content = Content::Held { digest: *digest, size: held.size };
@@ -157,15 +160,18 @@ impl Uploads {
         }
     }
 
-    /// Forgets the session.
+    /// Forgets the session, as its home or the home of a later term says.
     ///
     /// # Errors
-    /// [`Fault::Unknown`] or [`Fault::Stale`] when it is not this home's.
+    /// [`Fault::Unknown`] when it is not here, [`Fault::Stale`] when it has another home.
     pub async fn mirror_drop(&self, repo: &RepoName, ticket: &Ticket) -> Result<(), Fault> {
-        let (session, mut state) = self.obey(repo, ticket).await?;
+        let session = self.inner.sessions.get(ticket.id, repo)?;
+        self.may_obey(&session, ticket)?;
+        let mut state = session.seize().await?;
+        self.may_obey(&session, ticket)?;
         state.content = Content::Gone;
         state.acked = BTreeMap::new();
-        self.inner.sessions.remove(session.id);
+        self.inner.sessions.remove(&session);
         Ok(())
     }
 
@@ -173,25 +179,27 @@ impl Uploads {
         &self,
         repo: &RepoName,
         ticket: &Ticket,
-    ) -> Result<(std::sync::Arc<Session>, tokio::sync::OwnedMutexGuard<State>), Fault> {
+    ) -> Result<(Arc<Session>, OwnedMutexGuard<State>), Fault> {
         let session = self.inner.sessions.get(ticket.id, repo)?;
-        let check = |glance: Glance| {
-            let obeyed = glance.term == ticket.term && glance.home == ticket.home;
-            if obeyed { Ok(()) } else { Err(Fault::Stale { term: glance.term }) }
+        let check = || match self.may_obey(&session, ticket)? {
+            true => Ok(()),
+            // A later home begins with `mirror_open`.
+            false => Err(Fault::Unknown),
         };
-        check(session.glance())?;
+        check()?;
         let state = session.seize().await?;
-        check(session.glance())?;
+        check()?;
         session.prolong(ticket.expiry);
         Ok((session, state))
     }
-}
 
-/// Whether the home of `ticket` is the one that is obeyed already, and not a new one.
-///
-/// # Errors
-/// [`Fault::Stale`] for a home of before, or another one of the same term.
-fn may_obey(glance: &Glance, ticket: &Ticket) -> Result<bool, Fault> {
-    let obeyed = glance.term == ticket.term && glance.home == ticket.home;
-    if obeyed || glance.term < ticket.term { Ok(obeyed) } else { Err(Fault::Stale { term: glance.term }) }
+    /// Whether the home of `ticket` is the one that is obeyed already, and not a new one.
+    ///
+    /// # Errors
+    /// [`Fault::Stale`] for a home of before, or another one of the same term.
+    fn may_obey(&self, session: &Session, ticket: &Ticket) -> Result<bool, Fault> {
+        let glance = session.glance();
+        let obeyed = glance.term == ticket.term && glance.home == ticket.home;
+        if obeyed || glance.term < ticket.term { Ok(obeyed) } else { Err(self.refuse(session, ticket)) }
+    }
 }

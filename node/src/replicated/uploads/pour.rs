@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::debug;
 use trow_api::blobs::ByteStream;
-use trow_raft::{NodeId, RepoName};
+use trow_raft::{NodeId, RepoName, Variant};
 
 use super::super::sessions::{Content, Session, State};
 use super::super::task;
@@ -28,10 +28,6 @@ pub(super) const PIECE: usize = 64 << 10;
 const IN_FLIGHT: usize = 8;
 /// A body that brings nothing for this long has broken off.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long a mirror may not take a byte before its silence counts.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a mirror that is alive may not take a byte: its disk hangs.
-const STALL: Duration = Duration::from_secs(15);
 
 /// The way to one mirror for the length of one body.
 pub(super) struct Feed {
@@ -55,18 +51,7 @@ impl Feed {
 
     /// Sends one piece; `false` when the mirror takes no more.
     pub(super) async fn send(&self, peers: &PeerBlobs, piece: Bytes) -> bool {
-        let mut waited = Duration::ZERO;
-        loop {
-            match self.pieces.send_timeout(Ok(piece.clone()), PATIENCE).await {
-                Ok(()) => return true,
-                Err(mpsc::error::SendTimeoutError::Closed(_)) => return false,
-                Err(mpsc::error::SendTimeoutError::Timeout(_)) => waited += PATIENCE,
-            }
-            let silent = peers.silence(self.node).is_none_or(|quiet| quiet >= PATIENCE);
-            if silent || waited >= STALL {
-                return false;
-            }
-        }
+        peers.pass(self.node, &self.pieces, Ok(piece)).await
     }
 
     /// Ends the body and hears how much the mirror has.
@@ -133,7 +118,7 @@ impl Uploads {
         feeds: &mut Vec<Feed>,
         mut bytes: Bytes,
     ) -> Result<(), Fault> {
-        let State { content, acked } = state;
+        let State { content, acked, lost, .. } = state;
         let Content::Open { staged, share } = content else { return Err(Fault::Unknown) };
         if feeds.is_empty() && !acked.is_empty() && !bytes.is_empty() {
             let ticket = self.ticket_text(session);
@@ -156,6 +141,7 @@ impl Uploads {
                     kept.push(feed);
                 } else {
                     debug!(mirror = %feed.node, upload = %session.id, "a mirror fell behind in mid-body");
+                    lost.push(feed.node);
                     feed.abort();
                 }
             }
@@ -184,8 +170,14 @@ impl Uploads {
             let node = feed.node;
             match feed.finish().await {
                 Ok(length) => state.acked.extend([(node, length)]),
+                Err(Fault::Stale { .. }) if self.inner.planted.is(Variant::H2WakingHome) => {}
                 Err(fault @ Fault::Stale { .. }) => stale = Err(fault),
-                Err(fault) => debug!(mirror = %node, %fault, "a mirror did not take a body"),
+                Err(fault) => {
+                    debug!(mirror = %node, %fault, "a mirror did not take a body");
+                    if matches!(fault, Fault::Unavailable { .. }) {
+                        state.lost.push(node);
+                    }
+                }
             }
         }
         stale
