@@ -10,6 +10,8 @@ mod connection;
 mod framing;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+#[cfg(test)]
+mod http2_tests;
 mod refusal;
 mod state;
 #[cfg(test)]

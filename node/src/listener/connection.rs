@@ -64,6 +64,8 @@ impl Connection {
 
         let short = limits.head_time.min(limits.idle).min(limits.stall) / 4;
         let (mut draining, mut finishing) = (None, false);
+        // Kept across turns of the loop, so that nothing is missed in between.
+        let mut flooded = pin!(shared.flooded());
         loop {
             let tick = if draining.is_some() { QUIET.min(short) / 5 } else { short };
             tokio::select! {
@@ -71,6 +73,10 @@ impl Connection {
                     if let Err(error) = ended {
                         tracing::debug!(%from, cause = %error, "client connection ended");
                     }
+                    return;
+                }
+                () = flooded.as_mut() => {
+                    tracing::debug!(%from, "client connection given up: it gives up its requests");
                     return;
                 }
                 () = closing.cancelled(), if draining.is_none() => {

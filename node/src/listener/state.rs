@@ -3,10 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Limits;
 use super::framing::At;
+
+/// Most requests that a connection may give up before their answer began; each answer makes up
+/// for one. HTTP/2 counts streams that are open, and one that was given up is not: without this a
+/// client could have any number of requests begun for it.
+const GIVEN_UP_MAX: usize = 500;
 
 /// Shared between the parts of one connection.
 #[derive(Clone)]
@@ -15,6 +21,7 @@ pub(super) struct Shared(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     http2: AtomicBool,
+    flooded: Notify,
 }
 
 #[derive(Debug)]
@@ -26,6 +33,8 @@ struct State {
     in_flight: usize,
     /// Of those, the ones whose answer has begun.
     answering: usize,
+    /// Requests that were given up, less those that were answered.
+    given_up: usize,
     /// A request was read to the end of its head.
     served: bool,
     /// When bytes last went either way, or a request ended.
@@ -49,10 +58,12 @@ impl Shared {
             head_since: None,
             in_flight: 0,
             answering: 0,
+            given_up: 0,
             served: false,
             progress: Instant::now(),
         };
-        Shared(Arc::new(Inner { state: Mutex::new(state), http2: AtomicBool::new(false) }))
+        let (state, http2, flooded) = (Mutex::new(state), AtomicBool::new(false), Notify::new());
+        Shared(Arc::new(Inner { state, http2, flooded }))
     }
 
     // Nothing panics while it holds the lock, so a poisoned lock's content is whole.
@@ -96,6 +107,11 @@ impl Shared {
         self.lock().in_flight > 0
     }
 
+    /// Returns when the client gave up more requests than it may.
+    pub(super) async fn flooded(&self) {
+        self.0.flooded.notified().await;
+    }
+
     /// What is to be done `now`; while the listener closes, since `draining`.
     pub(super) fn due(&self, limits: &Limits, draining: Option<(Instant, std::time::Duration)>) -> Due {
         let (now, state) = (Instant::now(), self.lock());
@@ -132,6 +148,7 @@ impl InFlight {
             self.answering = true;
             let mut state = self.shared.lock();
             state.answering += 1;
+            state.given_up = state.given_up.saturating_sub(1);
             state.progress = Instant::now();
         }
     }
@@ -143,5 +160,11 @@ impl Drop for InFlight {
         state.in_flight -= 1;
         state.answering -= usize::from(self.answering);
         state.progress = Instant::now();
+        if !self.answering {
+            state.given_up += 1;
+            if state.given_up > GIVEN_UP_MAX {
+                self.shared.0.flooded.notify_one();
+            }
+        }
     }
 }

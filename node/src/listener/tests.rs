@@ -10,10 +10,10 @@ use tokio::task::JoinHandle;
 use super::*;
 
 /// Everything below ends within this, or fails.
-const BOUND: Duration = Duration::from_secs(20);
+pub(super) const BOUND: Duration = Duration::from_secs(20);
 
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     closing: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -28,7 +28,7 @@ fn quick() -> Limits {
     }
 }
 
-async fn start(limits: Limits) -> Server {
+pub(super) async fn start(limits: Limits) -> Server {
     let big = || async { Bytes::from(vec![b'x'; 64 << 20]) };
     let slow = || async {
         tokio::time::sleep(Duration::from_millis(700)).await;
@@ -60,12 +60,12 @@ async fn named(request: axum::extract::Request, next: axum::middleware::Next) ->
 }
 
 impl Server {
-    async fn connect(&self) -> TcpStream {
+    pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
     /// Sends `request` on a connection of its own and reads until the server closes it.
-    async fn ask(&self, request: &[u8]) -> String {
+    pub(super) async fn ask(&self, request: &[u8]) -> String {
         let mut stream = self.connect().await;
         stream.write_all(request).await.unwrap();
         rest(&mut stream).await
