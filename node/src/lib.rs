@@ -12,7 +12,9 @@ mod data_dir;
 mod node;
 
 mod birth;
+mod certificate;
 mod cluster_dir;
+mod follow;
 mod identity;
 mod listener;
 mod peer;

@@ -6,7 +6,6 @@
 //! the process ends when a part that must not end does. Never does: decide anything.
 
 mod ready;
-mod tls;
 mod wiring;
 
 use std::net::SocketAddr;
@@ -25,6 +24,7 @@ use trow_raft::{Member, MemberState, Metadata, Planted};
 
 use crate::admin::{self, Admin};
 use crate::birth::{self, Birth, BirthError};
+use crate::certificate;
 use crate::cluster_dir;
 use crate::config::{Config, WithoutQuorum};
 use crate::copies::audit::Auditor;
@@ -108,7 +108,8 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     let peer_listener = bind("cluster.peer_listen", config.cluster.peer_listen).await?;
     let ops_listener = bind("ops.listen", config.ops_listen).await?;
     let ops_address = ops_listener.local_addr()?;
-    let client_tls = config.server.tls.as_ref().map(|tls| tls::serve(tls, closing.clone())).transpose()?;
+    let client_tls = config.server.tls.as_ref();
+    let client_tls = client_tls.map(|tls| certificate::serve(tls, closing.clone())).transpose()?;
 
     // Health from the beginning.
     let readiness = Readiness::starting();
@@ -185,6 +186,9 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
         let (agreed, here) = (metadata.clone(), store.clone());
         let figures = NodeMetrics { metadata: agreed, store: here, auditor, traffic, blobs: blobs.clone() };
         registry.register_collector(Box::new(figures));
+        if let Some(tls) = &client_tls {
+            tls.register(&mut registry);
+        }
         trow_api::router(Api {
             metadata: metadata.clone(),
             blobs: Arc::new(blobs),
@@ -198,7 +202,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     let client_server = tokio::spawn(listener::serve(
         client_listener,
         router,
-        client_tls,
+        client_tls.map(|tls| tls.config),
         listener::Limits::default(),
         closing.clone(),
     ));

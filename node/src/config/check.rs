@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::tree::{Cluster, Config};
+use crate::certificate;
 use trow_raft::limits::VOTERS_MAX;
 
 /// The most copies of a blob that can be asked for.
@@ -139,8 +140,8 @@ fn timers(config: &Config, r: &mut Reader) {
 
 fn files(config: &Config, r: &mut Reader) {
     let mut named: Vec<(&str, &Path)> = Vec::new();
-    if let Some(tls) = &config.server.tls {
-        named.extend([("server.tls.cert", tls.cert.as_path()), ("server.tls.key", tls.key.as_path())]);
+    if let Some(Err(error)) = config.server.tls.as_ref().map(certificate::read) {
+        error.0.into_iter().for_each(|half| r.problem(half.setting, half.why));
     }
     named.extend(config.auth.htpasswd.as_deref().map(|path| ("auth.htpasswd", path)));
     named.extend(config.later.webhook_client_ca.as_deref().map(|path| ("webhook.client_ca", path)));
