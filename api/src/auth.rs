@@ -1,96 +1,125 @@
-//! Who may: for now the one right there is, the administrator's.
+//! Who may: who a request comes from, and whether that caller may do what it asks.
 //!
-//! Without users everybody may pull and push, and what destroys takes the admin token. Compared
-//! in constant time; never logged, never in a reply.
+//! Always holds: credentials that are wrong are refused, also where none are needed; an answer to
+//! a caller without the right does not depend on what is stored; secrets are compared in constant
+//! time, and are neither logged nor put in a reply. Never does: files; who is a user is told to
+//! [`Users`] from outside.
 
-use std::fmt;
+mod admin_token;
+mod credentials;
+mod htpasswd;
+mod rights;
+mod users;
+mod verdicts;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::ConnectInfo;
+use http::header::WWW_AUTHENTICATE;
+use http::{Extensions, HeaderMap, HeaderValue};
+
+pub use admin_token::AdminToken;
+pub use htpasswd::{BadLine, Htpasswd, Work};
+pub use rights::{Action, Caller, Rights, Verdict};
+pub use users::{Busy, Users};
 
 use crate::error::{Error, Problem};
+use credentials::Credentials;
 
-/// The secret in `admin.token`, kept as its hash.
-#[derive(Clone)]
-pub struct AdminToken([u8; 32]);
+/// How a client is asked for credentials: with a 401, and with the answer to an anonymous
+/// `GET /v2/`, since podman, buildah and skopeo send none later on unless that asked for them.
+pub(crate) const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"trow\", charset=\"UTF-8\"");
 
-impl AdminToken {
-    /// The token's text; white space around it does not count.
-    pub fn new(text: &str) -> Self {
-        AdminToken(Sha256::digest(text.trim().as_bytes()).into())
+/// The settings in `[auth]`.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    /// `auth.htpasswd`: those who can log in, if there are users.
+    pub users: Option<Users>,
+    /// `auth.anonymous_pull`.
+    pub anonymous_pull: bool,
+    /// `auth.anonymous_push`; counts once there are users.
+    pub anonymous_push: bool,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Auth { users: None, anonymous_pull: true, anonymous_push: false }
+    }
+}
+
+/// Lets callers in, or not. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Access {
+    token: AdminToken,
+    users: Option<Users>,
+    rights: Rights,
+}
+
+impl Access {
+    /// By the settings, with the administrator's token.
+    pub fn new(token: AdminToken, auth: &Auth) -> Self {
+        let rights = Rights::new(auth.users.is_some(), auth.anonymous_pull, auth.anonymous_push);
+        Access { token, users: auth.users.clone(), rights }
     }
 
-    /// Whether `Authorization` carries it: as a bearer token, or as the password of the Basic
-    /// user `admin`. Takes the same time whatever is wrong with the secret.
-    pub fn allows(&self, headers: &HeaderMap) -> bool {
-        let Some((scheme, credentials)) =
-            headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|v| v.split_once(' '))
-        else {
-            return false;
-        };
-        if scheme.eq_ignore_ascii_case("bearer") {
-            return self.is(credentials.trim());
-        }
-        if !scheme.eq_ignore_ascii_case("basic") {
-            return false;
-        }
-        let decoded = BASE64_STANDARD.decode(credentials.trim()).ok().and_then(|b| String::from_utf8(b).ok());
-        let decoded = decoded.unwrap_or_default();
-        let (user, password) = decoded.split_once(':').unwrap_or_default();
-        self.is(password) & bool::from(user.as_bytes().ct_eq(b"admin"))
-    }
-
-    fn is(&self, text: &str) -> bool {
-        let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-        self.0.ct_eq(&hash).into()
-    }
-
-    /// 401 unless [`Self::allows`].
+    /// Who sends this, if that caller may do `action`. The caller's name goes into the log lines
+    /// of the request.
     ///
     /// # Errors
-    /// `Unauthorized`, with the challenge that clients know how to answer.
-    pub fn require(&self, headers: &HeaderMap) -> Result<(), Error> {
-        if self.allows(headers) {
-            return Ok(());
+    /// 401 with the challenge for credentials that are wrong, or missing where they are needed;
+    /// 403 for a user without the right; 503 when too many passwords are being checked.
+    pub async fn require(
+        &self,
+        action: Action,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Caller, Error> {
+        let from = extensions.get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip());
+        let caller = self.caller(headers, from).await?;
+        tracing::Span::current().record("caller", caller.name());
+        match self.rights.of(&caller, action) {
+            Verdict::Allowed => Ok(caller),
+            Verdict::Unauthorized => Err(unauthorized(match action {
+                Action::Pull | Action::Push => "this needs a login: send a user's name and password",
+                Action::Delete | Action::Administer => {
+                    "this needs the admin token: as a bearer token, or as the password of user admin"
+                }
+            })),
+            Verdict::Denied => Err(Error::new(Problem::Denied, "only the administrator may do this")),
         }
-        let why = "this needs the admin token: as a bearer token, or as the password of user admin";
-        let challenge = HeaderValue::from_static("Basic realm=\"trow\", charset=\"UTF-8\"");
-        Err(Error::new(Problem::Unauthorized, why).header(WWW_AUTHENTICATE, challenge))
+    }
+
+    async fn caller(&self, headers: &HeaderMap, from: Option<IpAddr>) -> Result<Caller, Error> {
+        // One answer for every kind of wrong, so that names cannot be found out.
+        let wrong = || {
+            tracing::debug!(?from, "wrong credentials");
+            unauthorized("the credentials are wrong")
+        };
+        match Credentials::of(headers) {
+            Credentials::None => Ok(Caller::Anonymous),
+            Credentials::Bearer(token) if self.token.is(token.as_bytes()) => Ok(Caller::Admin),
+            Credentials::Basic { user, password } if user == Caller::ADMIN => {
+                if self.token.is(&password) {
+                    Ok(Caller::Admin)
+                } else {
+                    Err(wrong())
+                }
+            }
+            Credentials::Basic { user, password } => {
+                // Where there is nobody to log in as, a name is as good as none.
+                let Some(users) = &self.users else { return Ok(Caller::Anonymous) };
+                let busy = |_| Error::new(Problem::Unavailable, "too many logins at once; try again");
+                if users.verify(&user, &password, from).await.map_err(busy)? {
+                    Ok(Caller::User(user.into()))
+                } else {
+                    Err(wrong())
+                }
+            }
+            Credentials::Bearer(_) | Credentials::Unreadable => Err(wrong()),
+        }
     }
 }
 
-impl fmt::Debug for AdminToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminToken(..)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn allowed(authorization: &str) -> bool {
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, authorization.parse().unwrap());
-        AdminToken::new("s3cret\n").allows(&headers)
-    }
-
-    #[test]
-    fn only_the_token_is_let_in() {
-        let basic = |pair: &str| format!("Basic {}", BASE64_STANDARD.encode(pair));
-        assert!(allowed("Bearer s3cret"));
-        assert!(allowed("bearer s3cret"));
-        assert!(allowed(&basic("admin:s3cret")));
-        for bad in ["Bearer", "Bearer ", "Bearer s3cre", "s3cret", "Basic s3cret", "Basic !", "Digest s3cret"]
-        {
-            assert!(!allowed(bad), "{bad}");
-        }
-        assert!(!allowed(&basic("root:s3cret")));
-        assert!(!allowed(&basic("admin:")));
-        assert!(!allowed(&basic("admin")));
-        assert!(!AdminToken::new("x").allows(&HeaderMap::new()));
-    }
+fn unauthorized(why: &'static str) -> Error {
+    Error::new(Problem::Unauthorized, why).header(WWW_AUTHENTICATE, CHALLENGE)
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderName, HeaderValue, Method};
 use serde_json::json;
 use tracing::Instrument;
 
-use crate::auth::AdminToken;
+use crate::auth::{self, Access, Action, Caller};
 use crate::blobs::Blobs;
 use crate::body::{Incoming, Room};
 use crate::changes::Changes;
@@ -33,7 +34,7 @@ pub(crate) struct Endpoints {
     changes: Changes,
     graces: Graces,
     blobs: Arc<dyn Blobs>,
-    token: AdminToken,
+    access: Access,
     metrics: HttpMetrics,
     settings: Settings,
     manifests: Room,
@@ -51,15 +52,15 @@ pub(crate) async fn serve(State(endpoints): State<Arc<Endpoints>>, request: Requ
     let (head, body) = request.into_parts();
     let body = Incoming::new(&head.headers, body);
     let route = match Route::parse(&head.method, head.uri.path()) {
-        Ok(route) => route,
-        Err(error) => return error.into_response(),
+        Err(error) if !head.uri.path().starts_with("/v2/") => return error.into_response(),
+        route => route,
     };
-    let label = Label(route.label());
-    let reads_only = head.method == Method::GET || head.method == Method::HEAD;
-    let work = async move { endpoints.answer(route, &head, body).await };
-    let answer = if reads_only { work.await } else { to_the_end(work).await };
+    let label = route.as_ref().ok().map(|route| Label(route.label()));
+    let answer = endpoints.answer(route, head, body).await;
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
-    response.extensions_mut().insert(label);
+    if let Some(label) = label {
+        response.extensions_mut().insert(label);
+    }
     response
 }
 
@@ -84,7 +85,7 @@ impl Endpoints {
             changes: Changes::new(api.metadata.clone()),
             graces: Graces::new(api.metadata, api.settings.gc_grace),
             blobs: api.blobs,
-            token: api.token,
+            access: Access::new(api.token, &api.settings.auth),
             metrics: api.metrics,
             settings: api.settings,
             manifests: Room::new(MANIFEST_ROOM, MANIFEST_WAIT),
@@ -92,14 +93,47 @@ impl Endpoints {
     }
 
     async fn answer(
+        self: Arc<Self>,
+        route: Result<Route, Error>,
+        head: http::request::Parts,
+        body: Incoming,
+    ) -> Result<Response, Error> {
+        // Before anything is said of what is stored, or malformed, and before the body is read.
+        let action = self.action(&route, &head.method);
+        let caller = self.access.require(action, &head.headers, &head.extensions).await?;
+        let route = route?;
+        let reads_only = head.method == Method::GET || head.method == Method::HEAD;
+        let work = async move { self.answer_to(&caller, route, &head, body).await };
+        if reads_only { work.await } else { to_the_end(work).await }
+    }
+
+    /// What a request asks for, as far as rights go.
+    fn action(&self, route: &Result<Route, Error>, method: &Method) -> Action {
+        let reads = method == Method::GET || method == Method::HEAD;
+        match route {
+            Ok(Route::Uploads(_) | Route::Upload(..)) => Action::Push,
+            Ok(Route::Manifest(..)) if method == Method::PUT => Action::Push,
+            // What is switched off is nobody's right: whoever may look is told so.
+            Ok(Route::Manifest(..) | Route::Blob(..)) if method == Method::DELETE && self.settings.delete => {
+                Action::Delete
+            }
+            // A method that the endpoint does not have does nothing.
+            Ok(_) => Action::Pull,
+            Err(error) if reads && error.problem() != Problem::UploadUnknown => Action::Pull,
+            Err(_) => Action::Push,
+        }
+    }
+
+    async fn answer_to(
         &self,
+        caller: &Caller,
         route: Route,
         head: &http::request::Parts,
         body: Incoming,
     ) -> Result<Response, Error> {
         let query = Query::parse(head.uri.query())?;
         let namespace = self.namespace(&query)?;
-        let mut response = self.dispatch(route, head, &query, body).await?;
+        let mut response = self.dispatch(caller, route, head, &query, body).await?;
         if let Some(namespace) = namespace {
             headers::put(&mut response, headers::NAMESPACE, namespace);
         }
@@ -108,6 +142,7 @@ impl Endpoints {
 
     async fn dispatch(
         &self,
+        caller: &Caller,
         route: Route,
         head: &http::request::Parts,
         query: &Query,
@@ -117,8 +152,9 @@ impl Endpoints {
         let method = &head.method;
         let pull = method == Method::GET || method == Method::HEAD;
         let is_head = method == Method::HEAD;
+        let actor = caller.name();
         match route {
-            Route::Base if pull => Ok(base()),
+            Route::Base if pull => Ok(base(caller)),
             Route::Catalog if pull => tags::catalog(reads, query).await,
             Route::Extensions if pull => Ok(Json(json!({ "extensions": [] })).into_response()),
             Route::Tags(repo) if pull => tags::list(reads, &repo, query).await,
@@ -127,12 +163,12 @@ impl Endpoints {
                 manifest::get(reads, &repo, &reference, request, is_head).await
             }
             Route::Manifest(repo, reference) if method == Method::PUT => {
-                let (sparse, actor) = (self.settings.sparse, self.actor(request));
+                let sparse = self.settings.sparse;
                 let push = Push { reads, changes, sparse, room: &self.manifests, repo: &repo, actor };
                 push.put(&reference, query, request, body).await
             }
             Route::Manifest(repo, reference) if method == Method::DELETE => {
-                let actor = self.may_delete(request)?;
+                self.deleting()?;
                 manifest::delete(changes, actor, (repo, reference), request).await
             }
             Route::Blob(repo, digest) if is_head => {
@@ -142,53 +178,44 @@ impl Endpoints {
                 blob::get(reads, &*self.blobs, &self.metrics, (&repo, &digest), request).await
             }
             Route::Blob(repo, digest) if method == Method::DELETE => {
-                let actor = self.may_delete(request)?;
+                self.deleting()?;
                 blob::delete(changes, actor, repo, digest).await
             }
             Route::Uploads(repo) if method == Method::POST => {
-                self.uploads(&repo, request).post(query, body).await
+                self.uploads(&repo, actor).post(query, body).await
             }
             Route::Upload(repo, id) if pull && !is_head => {
-                self.uploads(&repo, request).get(&upload::token(&id, query)?).await
+                self.uploads(&repo, actor).get(&upload::token(&id, query)?).await
             }
             Route::Upload(repo, id) if method == Method::PATCH => {
-                self.uploads(&repo, request).patch(&upload::token(&id, query)?, request, body).await
+                self.uploads(&repo, actor).patch(&upload::token(&id, query)?, request, body).await
             }
             Route::Upload(repo, id) if method == Method::PUT => {
-                self.uploads(&repo, request).put(&upload::token(&id, query)?, query, request, body).await
+                self.uploads(&repo, actor).put(&upload::token(&id, query)?, query, request, body).await
             }
             Route::Upload(repo, id) if method == Method::DELETE => {
-                self.uploads(&repo, request).cancel(&upload::token(&id, query)?).await
+                self.uploads(&repo, actor).cancel(&upload::token(&id, query)?).await
             }
             other => Ok(method_not_allowed(other.methods(), method)),
         }
     }
 
-    fn uploads<'a>(&'a self, repo: &'a trow_raft::RepoName, request: &HeaderMap) -> Uploads<'a> {
+    fn uploads<'a>(&'a self, repo: &'a trow_raft::RepoName, actor: &'a str) -> Uploads<'a> {
         Uploads {
             reads: &self.reads,
             changes: &self.changes,
             blobs: &*self.blobs,
             metrics: &self.metrics,
             repo,
-            actor: self.actor(request),
+            actor,
         }
     }
 
-    /// On whose behalf a change is made.
-    fn actor(&self, request: &HeaderMap) -> &'static str {
-        if self.token.allows(request) { "admin" } else { "anonymous" }
-    }
-
-    fn may_delete(&self, request: &HeaderMap) -> Result<&'static str, Error> {
-        if !self.settings.delete {
-            return Err(Error::new(
-                Problem::Unsupported,
-                "deleting is switched off: registry.delete = false",
-            ));
+    fn deleting(&self) -> Result<(), Error> {
+        if self.settings.delete {
+            return Ok(());
         }
-        self.token.require(request)?;
-        Ok("admin")
+        Err(Error::new(Problem::Unsupported, "deleting is switched off: registry.delete = false"))
     }
 
     /// A mirror client says whose content it means; only our own is here.
@@ -202,8 +229,11 @@ impl Endpoints {
     }
 }
 
-fn base() -> Response {
+fn base(caller: &Caller) -> Response {
     let mut response = Json(json!({})).into_response();
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    if *caller == Caller::Anonymous {
+        response.headers_mut().insert(WWW_AUTHENTICATE, auth::CHALLENGE);
+    }
     response
 }

@@ -38,7 +38,7 @@ pub mod request_id;
 
 pub mod blobs;
 
-pub use auth::AdminToken;
+pub use auth::{Access, AdminToken, Auth};
 pub use blobs::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
 pub use error::{Error, Problem};
 pub use metrics::HttpMetrics;

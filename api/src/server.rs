@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 use tracing::Instrument;
 use trow_raft::Metadata;
 
-use crate::auth::AdminToken;
+use crate::auth::{AdminToken, Auth};
 use crate::blobs::Blobs;
 use crate::error::{Error, Problem};
 use crate::metrics::HttpMetrics;
@@ -52,6 +52,8 @@ pub struct Settings {
     pub delete: bool,
     /// `gc.grace`: how long what nothing uses is kept.
     pub gc_grace: Duration,
+    /// `auth`: who may pull and push.
+    pub auth: Auth,
 }
 
 /// `reads.without_quorum`: what a read by name gets when no quorum confirms it.
@@ -71,6 +73,7 @@ impl Default for Settings {
             sparse: false,
             delete: true,
             gc_grace: Duration::from_secs(24 * 3600),
+            auth: Auth::default(),
         }
     }
 }
@@ -121,7 +124,8 @@ async fn observe(State(common): State<Arc<Common>>, request: Request, next: Next
     let id = RequestId::accept(request.headers());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let span = tracing::info_span!("request", request_id = %id, %method, %path);
+    let caller = tracing::field::Empty;
+    let span = tracing::info_span!("request", request_id = %id, %method, %path, caller);
     let work = async {
         let mut response = id.clone().scope(next.run(request)).await;
         let took = began.elapsed();

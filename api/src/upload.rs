@@ -66,7 +66,7 @@ impl Uploads<'_> {
                 })?;
                 self.reads.by_digest(|view| Ok(visible(view, &name, digest)?.map(|_| name.clone()))).await?
             }
-            // Everybody may read every repository, so any of them will do.
+            // Whoever may push may pull, from every repository: any of them will do.
             None => {
                 let look = |view: &trow_raft::View| match view.repos_of(digest)?.into_iter().next() {
                     Some(name) => Ok(visible(view, &name, digest)?.map(|_| name)),

@@ -1,7 +1,7 @@
 //! Administration over HTTP: what `/-/trow/v1/` answers on the client listener.
 //!
-//! Always holds: without the admin token everything below the path is 401, whether it exists or
-//! not; what is said about other nodes was asked at that moment. Never does: decide anything that
+//! Always holds: without the admin token everything below the path is 401, or 403 for a user,
+//! whether it exists or not; what is said about other nodes was asked at that moment. Never does: decide anything that
 //! is not proposed and agreed.
 
 pub mod audit;
@@ -20,7 +20,8 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing::any};
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, StatusCode};
-use trow_api::{AdminToken, Error, Problem};
+use trow_api::auth::Action;
+use trow_api::{Access, Error, Problem};
 use trow_raft::{Applied, Metadata, NodeId, Outcome, ProposeError, Refusal};
 
 use crate::replicated::Replicated;
@@ -46,7 +47,7 @@ pub struct Admin {
     /// Asks the members.
     pub survey: Survey,
     /// Lets an administrator in.
-    pub token: AdminToken,
+    pub access: Access,
 }
 
 /// The routes under `/-/trow/v1`.
@@ -63,7 +64,8 @@ async fn serve_root(state: State<Admin>, request: Request) -> Response {
 }
 
 async fn serve(State(admin): State<Admin>, Path(path): Path<String>, request: Request) -> Response {
-    if let Err(refused) = admin.token.require(request.headers()) {
+    let allowed = admin.access.require(Action::Administer, request.headers(), request.extensions());
+    if let Err(refused) = allowed.await {
         return refused.into_response();
     }
     let segments: Vec<&str> = path.split('/').collect();

@@ -18,6 +18,7 @@ mod follow;
 mod identity;
 mod listener;
 mod peer;
+mod users;
 
 mod copies;
 mod peer_blobs;

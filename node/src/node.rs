@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use trow_api::{AdminToken, Api, HttpMetrics};
+use trow_api::{Access, AdminToken, Api, Auth, HttpMetrics};
 use trow_raft::command::LEVEL;
 use trow_raft::{Member, MemberState, Metadata, Planted};
 
@@ -40,6 +40,7 @@ use crate::repair::Repair;
 use crate::replicated::{Limits, Replicated};
 use crate::store::Store;
 use crate::sweep::Sweeper;
+use crate::users;
 
 /// A node that was told to end has ended after this long.
 const STOP: Duration = Duration::from_secs(28);
@@ -110,6 +111,8 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     let ops_address = ops_listener.local_addr()?;
     let client_tls = config.server.tls.as_ref();
     let client_tls = client_tls.map(|tls| certificate::serve(tls, closing.clone())).transpose()?;
+    let settings = api_settings(config, auth(config, &closing)?);
+    let token = AdminToken::new(cluster_dir.admin_token());
 
     // Health from the beginning.
     let readiness = Readiness::starting();
@@ -177,7 +180,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
         metadata: metadata.clone(),
         blobs: blobs.clone(),
         survey: wiring::survey(&peers, status),
-        token: AdminToken::new(cluster_dir.admin_token()),
+        access: Access::new(token.clone(), &settings.auth),
     };
     let router = {
         let mut registry = registry.lock().map_err(|_| anyhow::anyhow!("the registry of metrics is lost"))?;
@@ -193,9 +196,9 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
             metadata: metadata.clone(),
             blobs: Arc::new(blobs),
             node: me.name.clone(),
-            token: AdminToken::new(cluster_dir.admin_token()),
+            token,
             metrics,
-            settings: api_settings(config),
+            settings,
             admin: admin::router(admin),
         })
     };
@@ -305,7 +308,18 @@ fn tick(config: &Config) -> Duration {
     (config.gc_grace / 8).clamp(Duration::from_secs(1), trow_raft::Settings::TICK)
 }
 
-fn api_settings(config: &Config) -> trow_api::Settings {
+/// Who may pull and push.
+fn auth(config: &Config, closing: &CancellationToken) -> anyhow::Result<Auth> {
+    let users = config.auth.htpasswd.clone().map(|file| users::serve(file, closing.clone()));
+    let users =
+        users.transpose().map_err(|problems| anyhow::anyhow!("auth.htpasswd: {}", problems.join("; ")))?;
+    if users.is_some() && config.server.tls.is_none() && !config.server.listen.ip().is_loopback() {
+        tracing::warn!("passwords cross the network in the clear unless a proxy does TLS: set server.tls");
+    }
+    Ok(Auth { users, anonymous_pull: config.auth.anonymous_pull, anonymous_push: config.auth.anonymous_push })
+}
+
+fn api_settings(config: &Config, auth: Auth) -> trow_api::Settings {
     trow_api::Settings {
         hostnames: config.server.hostnames.clone(),
         without_quorum: match config.without_quorum {
@@ -315,5 +329,6 @@ fn api_settings(config: &Config) -> trow_api::Settings {
         sparse: config.registry.sparse,
         delete: config.registry.delete,
         gc_grace: config.gc_grace,
+        auth,
     }
 }

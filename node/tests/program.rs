@@ -2,6 +2,8 @@
 
 #[path = "program/run.rs"]
 mod run;
+#[path = "program/who.rs"]
+mod who;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

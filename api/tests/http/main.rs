@@ -20,3 +20,4 @@ mod ranges;
 mod sha512;
 mod stale;
 mod uploads;
+mod who;

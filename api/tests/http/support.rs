@@ -143,6 +143,21 @@ impl Registry {
         text
     }
 
+    /// As [`Self::push_image`], whoever else may push.
+    pub async fn push_image_as_admin(&self, repo: &str, tag: &str, layer: &str) -> String {
+        for content in ["{}", layer] {
+            let digest = Digest::sha256(content.as_bytes());
+            let path = format!("/v2/{repo}/blobs/uploads/?digest={digest}");
+            let request = self.request(Method::POST, &path).bearer_auth(TOKEN).body(content.to_owned());
+            assert_eq!(request.send().await.unwrap().status(), 201);
+        }
+        let text = image(layer).to_string();
+        let request = self.request(Method::PUT, &format!("/v2/{repo}/manifests/{tag}")).bearer_auth(TOKEN);
+        let request = request.header("content-type", IMAGE).body(text.clone());
+        assert_eq!(request.send().await.unwrap().status(), 201);
+        text
+    }
+
     /// Sends bytes as they are; what came back until the connection closed or fell silent.
     pub async fn raw(&self, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();

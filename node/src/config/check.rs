@@ -3,12 +3,11 @@
 //! Always holds: each broken rule is one problem that names the setting to change. Never does:
 //! stop at the first.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::reader::Reader;
 use super::tree::{Cluster, Config};
-use crate::certificate;
+use crate::{certificate, users};
 use trow_raft::limits::VOTERS_MAX;
 
 /// The most copies of a blob that can be asked for.
@@ -102,12 +101,17 @@ fn is_host(text: &str) -> bool {
 
 fn listeners(config: &Config, r: &mut Reader) {
     let listen = config.server.listen;
-    if !listen.ip().is_loopback() && !config.auth.anonymous_push {
+    let users = config.auth.htpasswd.is_some();
+    if !listen.ip().is_loopback() && !users && !config.auth.anonymous_push {
         let why = format!(
             "server.listen is {listen}, beyond loopback, and there are no users: whoever reaches it could push. \
-             Set it to true if that is meant, or listen on loopback"
+             Name users in auth.htpasswd, set it to true if that is meant, or listen on loopback"
         );
         r.problem("auth.anonymous_push", why);
+    }
+    if config.auth.anonymous_push && !config.auth.anonymous_pull {
+        let why = "whoever may push may pull: set it to true, or auth.anonymous_push to false";
+        r.problem("auth.anonymous_pull", why);
     }
     let mut taken = vec![("server.listen", listen)];
     let mut others =
@@ -139,16 +143,16 @@ fn timers(config: &Config, r: &mut Reader) {
 }
 
 fn files(config: &Config, r: &mut Reader) {
-    let mut named: Vec<(&str, &Path)> = Vec::new();
     if let Some(Err(error)) = config.server.tls.as_ref().map(certificate::read) {
         error.0.into_iter().for_each(|half| r.problem(half.setting, half.why));
     }
-    named.extend(config.auth.htpasswd.as_deref().map(|path| ("auth.htpasswd", path)));
-    named.extend(config.later.webhook_client_ca.as_deref().map(|path| ("webhook.client_ca", path)));
-    for (key, path) in named {
-        if let Err(error) = std::fs::File::open(path).and_then(|file| file.metadata()) {
-            r.problem(key, format!("{} cannot be read: {error}", path.display()));
-        }
+    if let Some(Err(problems)) = config.auth.htpasswd.as_deref().map(users::read) {
+        problems.into_iter().for_each(|why| r.problem("auth.htpasswd", why));
+    }
+    if let Some(path) = config.later.webhook_client_ca.as_deref()
+        && let Err(error) = std::fs::File::open(path)
+    {
+        r.problem("webhook.client_ca", format!("{} cannot be read: {error}", path.display()));
     }
     let data = &config.data_dir;
     if data.exists() && !data.is_dir() {

@@ -7,17 +7,7 @@ use super::reader::Reader;
 use super::tree::{Config, Upstream};
 
 /// Sections and keys of capabilities that this version does not have.
-const LATER: &[&str] = &[
-    "webhook.",
-    "gc.interval",
-    "scrub.",
-    "cache.",
-    "upstream.",
-    "prefixes.",
-    "auth.htpasswd",
-    "auth.anonymous_pull",
-    "server.hostnames",
-];
+const LATER: &[&str] = &["webhook.", "gc.interval", "scrub.", "cache.", "upstream.", "prefixes."];
 
 /// Those of the settings that change something which has no effect.
 pub(super) fn without(reader: &Reader) -> Vec<String> {

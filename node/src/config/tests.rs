@@ -112,7 +112,7 @@ fn every_section_can_be_set_by_variables() {
     assert!(config.registry.sparse);
     assert_eq!(config.factor, 5);
     assert_eq!(config.server.hostnames, ["a.example", "b.example"]);
-    assert_eq!(idle, ["server.hostnames"]);
+    assert_eq!(idle, Vec::<String>::new());
 }
 
 #[test]
@@ -132,14 +132,9 @@ fn settings_without_effect_are_named_when_they_differ_from_their_defaults() {
     let toml = "[gc]\ngrace = \"24h\"\ninterval = \"2h\"\n[cache]\nhigh = \"95%\"\n\
                 [prefixes]\nhub = \"docker.io\"\n\
                 [upstream.\"docker.io\"]\ninsecure = true\nfreshness = \"5m\"\n";
-    let (_, idle) = load(toml, &[("TROW_AUTH_ANONYMOUS_PULL", "false")], vec![]).unwrap();
-    let expected = [
-        "auth.anonymous_pull",
-        "cache.high",
-        "gc.interval",
-        "prefixes.hub",
-        "upstream.\"docker.io\".insecure",
-    ];
+    let (_, idle) = load(toml, &[("TROW_SCRUB_RATE", "1MiB/s")], vec![]).unwrap();
+    let expected =
+        ["cache.high", "gc.interval", "prefixes.hub", "scrub.rate", "upstream.\"docker.io\".insecure"];
     assert_eq!(idle, expected);
 }
 
@@ -161,6 +156,44 @@ fn listening_beyond_loopback_without_users_must_be_meant() {
     let problems = load("", &[], listen()).unwrap_err();
     assert!(problems[0].starts_with("auth.anonymous_push"), "{problems:?}");
     load("", &[("TROW_AUTH_ANONYMOUS_PUSH", "true")], listen()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let users = dir.path().join("users");
+    std::fs::write(&users, format!("{ALICE}\n")).unwrap();
+    load("", &[("TROW_AUTH_HTPASSWD", users.to_str().unwrap())], listen()).unwrap();
+}
+
+const ALICE: &str = "alice:$2y$05$QCwViqGzgBLto1iwk6PA0.oO2aMraA4Cd4kKgGuyDXl5.tiApTw9u";
+
+#[test]
+fn every_line_that_is_no_user_is_a_problem() {
+    let dir = tempfile::tempdir().unwrap();
+    let users = dir.path().join("users");
+    std::fs::write(&users, format!("{ALICE}\nbob:secret\nadmin{}\n", &ALICE[5..])).unwrap();
+    let env = [("TROW_AUTH_HTPASSWD", users.to_str().unwrap())];
+    let problems = load("", &env, vec![]).unwrap_err();
+    let setting = format!("auth.htpasswd (TROW_AUTH_HTPASSWD): {}", users.display());
+    assert!(problems[0].starts_with(&format!("{setting} line 2: ")), "{problems:?}");
+    assert!(problems[1].starts_with(&format!("{setting} line 3: admin is ")), "{problems:?}");
+    assert!(problems.iter().all(|problem| !problem.contains("secret") && !problem.contains('$')));
+    std::fs::remove_file(&users).unwrap();
+    let missing = load("", &env, vec![]).unwrap_err();
+    assert!(missing[0].starts_with(&setting) && missing[0].contains("cannot be read"), "{missing:?}");
+}
+
+#[test]
+fn pushing_without_pulling_is_a_contradiction() {
+    let toml = "auth.anonymous_pull = false\n";
+    load(toml, &[], vec![]).unwrap();
+    let problems = load(&format!("{toml}auth.anonymous_push = true"), &[], vec![]).unwrap_err();
+    assert!(problems[0].starts_with("auth.anonymous_pull"), "{problems:?}");
+}
+
+#[test]
+fn files_that_are_no_certificate_and_key_are_both_named() {
+    let env = [("TROW_SERVER_TLS_CERT", "/dev/null"), ("TROW_SERVER_TLS_KEY", "/nowhere")];
+    let problems = load("", &env, vec![]).unwrap_err();
+    assert!(problems[0].starts_with("server.tls.cert (TROW_SERVER_TLS_CERT): /dev/null"), "{problems:?}");
+    assert!(problems[1].starts_with("server.tls.key (TROW_SERVER_TLS_KEY): /nowhere"), "{problems:?}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub struct Config {
     pub without_quorum: WithoutQuorum,
     /// What the registry permits.
     pub registry: Registry,
-    /// What callers without a name may do.
+    /// Who may pull and push.
     pub auth: Auth,
     /// Settings of capabilities that are not in this version: read and checked, then unused.
     pub(super) later: Later,
@@ -117,9 +117,11 @@ pub struct Registry {
 /// What callers without a name may do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Auth {
-    pub(super) htpasswd: Option<PathBuf>,
-    pub(super) anonymous_pull: bool,
-    /// Whether they may push beyond loopback.
+    /// The file of users.
+    pub htpasswd: Option<PathBuf>,
+    /// Whether callers without a name may pull.
+    pub anonymous_pull: bool,
+    /// Whether they may push although there are users, or the listener is beyond loopback.
     pub anonymous_push: bool,
 }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,11 @@ impl Run {
     pub fn expect(self, code: i32) -> Run {
         assert_eq!(self.code, Some(code), "trow {}\n{}\n{}", self.line, self.out, self.err);
         self
+    }
+
+    /// Whether it ended with 0.
+    pub fn succeeded(&self) -> bool {
+        self.code == Some(0)
     }
 }
 
@@ -68,6 +73,17 @@ impl Reply {
 pub fn ask(address: &str, method: &str, path: &str, token: Option<&str>) -> std::io::Result<Reply> {
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     send(address, &format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{authorization}"), "")
+}
+
+/// One request with further header lines, each with its end, and a body.
+pub fn ask_with(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> std::io::Result<Reply> {
+    send(address, &format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}"), body)
 }
 
 /// Stores an empty index under a tag.
@@ -124,6 +140,7 @@ pub struct Node {
     ops: String,
     token: String,
     token_file: String,
+    log: PathBuf,
 }
 
 impl Node {
@@ -148,7 +165,7 @@ impl Node {
         let token_file = format!("{data_dir}/cluster/admin.token");
         let token = std::fs::read_to_string(&token_file).unwrap().trim().to_owned();
         let text = |field: &str| started[field].as_str().unwrap().to_owned();
-        Node { child, data_dir, client: text("client"), ops: text("ops"), token, token_file }
+        Node { child, data_dir, client: text("client"), ops: text("ops"), token, token_file, log }
     }
 
     pub fn data_dir(&self) -> &str {
@@ -161,6 +178,20 @@ impl Node {
 
     pub fn token(&self) -> &str {
         &self.token
+    }
+
+    pub fn token_file(&self) -> &str {
+        &self.token_file
+    }
+
+    /// What it logged so far.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// What it logged so far, by lines.
+    pub fn log(&self) -> Vec<serde_json::Value> {
+        self.log_text().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Waits for `/readyz` to say yes.
