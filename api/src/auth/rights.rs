@@ -63,9 +63,10 @@ impl Rights {
             (Caller::Anonymous, Action::Push) => self.anonymous_push,
             (_, Action::Delete | Action::Administer) => false,
         };
-        match caller {
+        match (caller, action) {
             _ if allowed => Verdict::Allowed,
-            Caller::Anonymous => Verdict::Unauthorized,
+            // Administration has no users: its paths ask everybody else for the token.
+            (Caller::Anonymous, _) | (_, Action::Administer) => Verdict::Unauthorized,
             _ => Verdict::Denied,
         }
     }
@@ -114,7 +115,7 @@ mod tests {
             ((true, false, true), [Unauthorized; 4]),
         ] {
             let rights = Rights::new(settings.0, settings.1, settings.2);
-            let user = [Allowed, Allowed, Denied, Denied];
+            let user = [Allowed, Allowed, Denied, Unauthorized];
             let expected = [anonymous, user, [Allowed; 4]];
             for (caller, expected) in callers().iter().zip(expected) {
                 assert_eq!(
