@@ -130,6 +130,17 @@ impl Machine {
         self.0.files.scratch(kind)
     }
 
+    /// Whether a received file is a state that stands where `claimed` says; it is closed again.
+    pub(crate) fn vet(&self, path: &Path, claimed: &SnapshotMeta) -> Result<(), String> {
+        let state = self.0.files.open_at(path, self.0.planted).map_err(|error| error.to_string())?;
+        let view = state.view().map_err(|error| error.to_string())?;
+        let found = position(&view).map_err(|error| error.to_string())?;
+        match found == (claimed.last_log_id, claimed.last_membership.clone()) {
+            true => Ok(()),
+            false => Err("the snapshot does not stand where its header says".to_owned()),
+        }
+    }
+
     /// Makes the state durable if the log is durable up to it; false when it is not yet.
     pub(crate) async fn checkpoint(&self) -> bool {
         let _turn = self.0.turn.lock().await;
@@ -204,7 +215,7 @@ impl Machine {
 }
 
 /// Which entry and membership `view` stands at.
-pub(crate) fn position(view: &View) -> io::Result<(Option<LogId>, StoredMembership)> {
+fn position(view: &View) -> io::Result<(Option<LogId>, StoredMembership)> {
     let log_id = view.log_id().map_err(io::Error::other)?;
     let membership = view.membership().map_err(io::Error::other)?;
     let log_id = log_id.map(|bytes| wire::decode_log_id(&bytes)).transpose()?;

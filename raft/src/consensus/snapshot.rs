@@ -110,7 +110,12 @@ impl StateFiles {
     }
 
     fn state(&self, name: &str, planted: Planted) -> Result<State, StateError> {
-        State::open_on(&self.dir.join(name), planted, self.reserve.as_ref())
+        self.open_at(&self.dir.join(name), planted)
+    }
+
+    /// Opens a state file, whether it is one of these or not; on a full disk from the reserve.
+    pub(crate) fn open_at(&self, path: &Path, planted: Planted) -> Result<State, StateError> {
+        State::open_on(path, planted, self.reserve.as_ref())
     }
 
     fn set_current(&self, name: &str) -> io::Result<()> {

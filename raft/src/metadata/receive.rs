@@ -15,15 +15,12 @@ use super::Metadata;
 use super::service::{forged, own_vote};
 use crate::consensus::disk::fatal;
 use crate::consensus::incoming;
-use crate::consensus::machine::position;
 use crate::consensus::snapshot::SnapshotData;
 use crate::consensus::types::{SnapshotMeta, Vote};
 use crate::consensus::wire;
 use crate::id::NodeId;
-use crate::planted::Planted;
 use crate::proto::raft as pb;
 use crate::proto::raft::snapshot_part::Part;
-use crate::state::State;
 
 /// Without a part for this long, the transfer has failed.
 const IDLE: Duration = Duration::from_secs(60);
@@ -58,15 +55,9 @@ impl Metadata {
         own_vote(peer, &vote)?;
         let mut incoming = Incoming { path: self.0.machine.scratch("incoming"), taken: false };
         self.receive_file(&incoming.path, &mut parts).await?;
-        let committed = self.committed_under(&vote);
-        incoming::snapshot_beyond(committed, meta.last_log_id).map_err(|error| forged(peer, &error))?;
-        let (path, claimed) = (incoming.path.clone(), meta.clone());
-        let vetted = tokio::task::spawn_blocking(move || vet(&path, &claimed)).await;
-        let vetted = vetted.map_err(|error| Status::internal(error.to_string()))?;
-        vetted.map_err(|why| {
-            tracing::error!(%peer, why, "refused a snapshot that no healthy member sends");
-            Status::invalid_argument(why)
-        })?;
+        if self.would_follow(&vote) {
+            self.vet_snapshot(peer, &incoming.path, &meta).await?;
+        }
         // From here the file is consensus', even if the sender does not wait for the answer.
         incoming.taken = true;
         let reply = self.install(vote, meta, incoming.path.clone()).await;
@@ -74,6 +65,19 @@ impl Metadata {
         // or one behind what is committed here. Then the file is still where it was.
         incoming.taken = reply.is_err();
         reply
+    }
+
+    /// Consensus would install it, and end when that fails.
+    async fn vet_snapshot(&self, peer: NodeId, path: &Path, meta: &SnapshotMeta) -> Result<(), Status> {
+        let beyond = incoming::snapshot_beyond(self.committed(), meta.last_log_id);
+        beyond.map_err(|error| forged(peer, &error))?;
+        let (machine, path, claimed) = (self.0.machine.clone(), path.to_owned(), meta.clone());
+        let vetted = tokio::task::spawn_blocking(move || machine.vet(&path, &claimed)).await;
+        let vetted = vetted.map_err(|error| Status::internal(error.to_string()))?;
+        vetted.map_err(|why| {
+            tracing::error!(%peer, why, "refused a snapshot that no healthy member sends");
+            Status::invalid_argument(why)
+        })
     }
 
     async fn receive_file(
@@ -117,17 +121,6 @@ impl Metadata {
         let reply = self.0.raft.install_full_snapshot(vote, snapshot).await;
         let reply = reply.map_err(|error| Status::internal(error.to_string()))?;
         Ok(pb::SnapshotReply { vote: Some(wire::vote_to(&reply.vote)) })
-    }
-}
-
-/// Whether the file is a state, and stands where its header says. It is closed again.
-fn vet(path: &Path, claimed: &SnapshotMeta) -> Result<(), String> {
-    let state = State::open(path, Planted::NONE).map_err(|error| error.to_string())?;
-    let view = state.view().map_err(|error| error.to_string())?;
-    let (last, membership) = position(&view).map_err(|error| error.to_string())?;
-    match (last, membership) == (claimed.last_log_id, claimed.last_membership.clone()) {
-        true => Ok(()),
-        false => Err("the snapshot does not stand where its header says".to_owned()),
     }
 }
 

@@ -119,12 +119,15 @@ pub(super) fn own_vote(peer: NodeId, vote: &Vote) -> Result<(), Status> {
 }
 
 impl Metadata {
-    /// What is committed here, when a leader with this vote may add to it; consensus itself turns
-    /// down one that was followed by another.
-    pub(super) fn committed_under(&self, vote: &Vote) -> Option<LogId> {
-        let raft = self.0.raft.metrics();
-        let raft = raft.borrow_watched();
-        raft.local_committed.filter(|_| *vote >= raft.vote)
+    /// Whether consensus follows a leader with this vote; it turns down one of the past, whatever
+    /// that says.
+    pub(super) fn would_follow(&self, vote: &Vote) -> bool {
+        *vote >= self.0.raft.metrics().borrow_watched().vote
+    }
+
+    /// The last entry that is known to be committed here.
+    pub(super) fn committed(&self) -> Option<LogId> {
+        self.0.raft.metrics().borrow_watched().local_committed
     }
 }
 
@@ -134,8 +137,10 @@ impl Raft for Service {
         let peer = self.sender(&request)?;
         let rpc = incoming::append(request.into_inner()).map_err(|error| forged(peer, &error))?;
         own_vote(peer, &rpc.vote)?;
-        let committed = self.0.committed_under(&rpc.vote);
-        let rpc = incoming::beyond(committed, rpc).map_err(|error| forged(peer, &error))?;
+        let rpc = match self.0.would_follow(&rpc.vote) {
+            true => incoming::beyond(self.0.committed(), rpc).map_err(|error| forged(peer, &error))?,
+            false => rpc,
+        };
         let reply = self.0.0.raft.append_entries(rpc).await.map_err(internal)?;
         if !matches!(reply, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
             self.0.0.leadership.hear();
