@@ -150,9 +150,13 @@ async fn a_session_belongs_to_its_repository_and_its_token() {
     for bad in
         [elsewhere, path.to_owned(), format!("{path}?_state={flipped}x"), format!("{path}?_state=%2e%2e")]
     {
-        for method in [Method::GET, Method::PATCH, Method::DELETE] {
-            let response = registry.request(method, &bad).send().await.unwrap();
-            assert_eq!(problem(response).await, (404, "BLOB_UPLOAD_UNKNOWN".into()), "{bad}");
+        let mark = if bad.contains('?') { '&' } else { '?' };
+        let put = format!("{bad}{mark}digest={}", Digest::sha256(b"content"));
+        let requests =
+            [(Method::GET, &bad), (Method::PATCH, &bad), (Method::PUT, &put), (Method::DELETE, &bad)];
+        for (method, path) in requests {
+            let response = registry.request(method.clone(), path).send().await.unwrap();
+            assert_eq!(problem(response).await, (404, "BLOB_UPLOAD_UNKNOWN".into()), "{method} {path}");
         }
     }
     assert_eq!(registry.get(&location).await.status(), 204);

@@ -51,9 +51,33 @@ impl Replicated {
     /// which a ticket from before a takeover may make too, so that a former home's word that it is
     /// none any more is not the last one.
     pub(super) async fn find(&self, repo: &RepoName, ticket: &Ticket, closing: bool) -> Result<Place, Fault> {
-        let mut unreachable = None;
+        self.ask(repo, ticket, closing, Some(ticket.home), None).await
+    }
+
+    /// As [`Replicated::find`], after the ticket's home failed a request with `fault`: it is not
+    /// asked once more, which would take as long again.
+    pub(super) async fn find_without_home(
+        &self,
+        repo: &RepoName,
+        ticket: &Ticket,
+        closing: bool,
+        fault: Fault,
+    ) -> Result<Place, Fault> {
+        self.ask(repo, ticket, closing, None, Some(fault)).await
+    }
+
+    /// Asks `home`, then the ticket's mirrors; `failed` is the answer when nobody knows.
+    async fn ask(
+        &self,
+        repo: &RepoName,
+        ticket: &Ticket,
+        closing: bool,
+        home: Option<NodeId>,
+        mut failed: Option<Fault>,
+    ) -> Result<Place, Fault> {
+        let home = home.map(|home| (home, false));
         let mirrors = ticket.mirrors.iter().map(|mirror| (*mirror, true));
-        for (node, takeover) in std::iter::once((ticket.home, false)).chain(mirrors) {
+        for (node, takeover) in home.into_iter().chain(mirrors) {
             match self.claim(repo, ticket, node, takeover, closing).await {
                 Ok(claimed) => {
                     if takeover {
@@ -67,10 +91,10 @@ impl Replicated {
                 Err(PeerError::Fault(fault)) if !matches!(fault, Fault::Unavailable { .. }) => {
                     return Err(fault);
                 }
-                Err(error) => unreachable = Some(peer_fault(error)),
+                Err(error) => failed = Some(peer_fault(error)),
             }
         }
-        Err(unreachable.unwrap_or(Fault::Unknown))
+        Err(failed.unwrap_or(Fault::Unknown))
     }
 
     async fn claim(

@@ -200,7 +200,8 @@ impl Replicated {
             return Err(UploadError::Unavailable(error.to_string()));
         }
         let end = begin + seen.count.load(Ordering::Acquire);
-        let place = self.find(repo, ticket, closing).await.map_err(upload_error)?;
+        let fault = peer_fault(error);
+        let place = self.find_without_home(repo, ticket, closing, fault).await.map_err(upload_error)?;
         if place.claimed.length >= end || (closing && place.claimed.closed) {
             Ok(place)
         } else {
