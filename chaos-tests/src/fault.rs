@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use rustix::process::Signal;
 
 use crate::history::History;
 use crate::process::Node;
@@ -32,12 +31,12 @@ pub async fn ready(node: &mut Node, history: &History, limit: Duration) -> Resul
 /// Stops the node in its tracks; it keeps its connections and its ideas of time.
 pub fn pause(node: &Node, history: &History) {
     history.fault(&node.name, "pause");
-    node.signal(Signal::STOP);
+    node.pause();
 }
 
 /// Lets a paused node go on.
 pub fn resume(node: &Node, history: &History) {
-    node.signal(Signal::CONT);
+    node.resume();
     history.fault(&node.name, "resume");
 }
 

@@ -6,11 +6,11 @@
 //!
 //! - [`require`]: what a test needs of the machine, and how it says that it was not run;
 //! - [`binary`], [`ports`], [`process`], [`cluster`]: the program under test, running;
-//! - [`content`], [`client`], [`image`], [`admin`], [`metrics`]: pushing, pulling, asking;
+//! - [`content`], [`client`], [`upload`], [`image`], [`admin`], [`metrics`]: pushing, pulling, asking;
 //! - [`front`], [`conformance`]: one address for all nodes, and the official judge of what it answers;
 //! - [`tool`], [`layout`], [`registry`]: what other people's programs need, and those programs;
 //! - [`history`], [`check`], [`load`], [`audit`]: what clients saw, and whether it was right;
-//! - [`fault`], [`disk`], [`powered`], [`strace`]: what is done to it;
+//! - [`fault`], [`standstill`], [`disk`], [`powered`], [`strace`]: what is done to it;
 //! - [`report`]: what a scenario found.
 //!
 //! Invariant: whatever a scenario starts or mounts is gone when its handle is dropped.
@@ -28,6 +28,7 @@ pub mod client;
 pub mod content;
 pub mod image;
 pub mod metrics;
+pub mod upload;
 
 pub mod conformance;
 pub mod front;
@@ -43,6 +44,7 @@ pub mod load;
 pub mod disk;
 pub mod fault;
 pub mod powered;
+pub mod standstill;
 pub mod strace;
 
 pub mod report;

@@ -107,6 +107,20 @@ impl Node {
         }
     }
 
+    /// SIGSTOP, and waits until every thread of the process stands still: a busy machine takes a while.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+        let until = Instant::now() + Duration::from_secs(10);
+        while self.pid().is_some_and(|pid| !stands_still(pid)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// kill -9, and waits until the process is gone.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
@@ -184,6 +198,11 @@ impl Node {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
+    /// The files under `staging/` of the data directory: uploads that are not finished.
+    pub fn staged(&self) -> Vec<PathBuf> {
+        entries(&self.data_dir.join("staging"))
+    }
+
     /// The files under `blobs/` of the data directory: the hex digest of each.
     pub fn held(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -207,7 +226,22 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 /// Whether `pid` is there and not a zombie.
 fn alive(pid: Pid) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
+    !is_in(&stat, ['Z', 'X'])
+}
+
+/// Whether every thread of `pid` is stopped.
+fn stands_still(pid: Pid) -> bool {
+    let threads = entries(Path::new(&format!("/proc/{pid}/task")));
+    // One that ended meanwhile stands still too.
+    threads
+        .iter()
+        .filter_map(|thread| std::fs::read_to_string(thread.join("stat")).ok())
+        .all(|stat| is_in(&stat, ['T', 't']))
+}
+
+/// Whether a line of `/proc/<pid>/stat` names one of `states`.
+fn is_in(stat: &str, states: [char; 2]) -> bool {
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(states))
 }
 
 impl Drop for Node {
