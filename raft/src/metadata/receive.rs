@@ -69,7 +69,7 @@ impl Metadata {
 
     /// Consensus would install it, and end when that fails.
     async fn vet_snapshot(&self, peer: NodeId, path: &Path, meta: &SnapshotMeta) -> Result<(), Status> {
-        let beyond = incoming::snapshot_beyond(self.committed(), meta.last_log_id);
+        let beyond = incoming::snapshot_beyond(self.known_committed(), meta.last_log_id);
         beyond.map_err(|error| forged(peer, &error))?;
         let (machine, path, claimed) = (self.0.machine.clone(), path.to_owned(), meta.clone());
         let vetted = tokio::task::spawn_blocking(move || machine.vet(&path, &claimed)).await;

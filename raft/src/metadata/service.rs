@@ -126,7 +126,7 @@ impl Metadata {
     }
 
     /// The last entry that is known to be committed here.
-    pub(super) fn committed(&self) -> Option<LogId> {
+    pub(super) fn known_committed(&self) -> Option<LogId> {
         self.0.raft.metrics().borrow_watched().local_committed
     }
 }
@@ -138,7 +138,7 @@ impl Raft for Service {
         let rpc = incoming::append(request.into_inner()).map_err(|error| forged(peer, &error))?;
         own_vote(peer, &rpc.vote)?;
         let rpc = match self.0.would_follow(&rpc.vote) {
-            true => incoming::beyond(self.0.committed(), rpc).map_err(|error| forged(peer, &error))?,
+            true => incoming::beyond(self.0.known_committed(), rpc).map_err(|error| forged(peer, &error))?,
             false => rpc,
         };
         let reply = self.0.0.raft.append_entries(rpc).await.map_err(internal)?;
