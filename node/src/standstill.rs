@@ -3,7 +3,7 @@
 //! Only in a build with the feature `planted`; in every other one nothing happens at a point. When
 //! `TROW_STANDSTILL` names a directory that has a file named like the point, a node that comes
 //! there writes `<point>.<process id>.<turn>` beside it and waits until the point's file is gone.
-//! Never does: wait longer than [`MOST`], or change what happens afterwards.
+//! Never does: wait longer than a minute, or change what happens afterwards.
 
 #[cfg(feature = "planted")]
 use std::path::PathBuf;
