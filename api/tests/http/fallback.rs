@@ -133,3 +133,26 @@ async fn a_tag_that_is_no_list_of_referrers_lists_none() {
     assert_eq!(registry.put_manifest("a", &format!("{tag}.sig"), IMAGE, &text).await.status(), 201);
     assert_eq!(referrers(&registry, &subject, "").await, [] as [Value; 0]);
 }
+
+#[tokio::test]
+async fn a_list_costs_what_its_page_costs_however_often_it_names_a_large_manifest() {
+    let registry = with_blobs().await;
+    let subject = Digest::sha256(b"subject");
+    let mut large = Vec::new();
+    for fill in ["a", "b", "c"] {
+        large.push(push(&registry, Some(SBOM), json!({ "fill": fill.repeat(1_900_000) })).await);
+    }
+    let named: Vec<Value> = (0..3000).map(|turn| descriptor(&large[turn % 3], IMAGE)).collect();
+    list(&registry, &subject, &named).await;
+    // Two fit in a page of 4 MB; a server that copies each mention would need 6 GB.
+    let first = registry.get(&format!("/v2/a/referrers/{subject}")).await;
+    let next = header(&first, "link").to_owned();
+    let first: Value = first.json().await.unwrap();
+    assert_eq!(first["manifests"].as_array().unwrap().len(), 2);
+    let next = next.strip_prefix('<').and_then(|link| link.split_once('>')).unwrap().0.to_owned();
+    let second = registry.get(&next).await;
+    assert!(second.headers().get("link").is_none());
+    let second: Value = second.json().await.unwrap();
+    assert_eq!(second["manifests"].as_array().unwrap().len(), 1);
+    assert_eq!(referrers(&registry, &subject, "?artifactType=application/y").await, [] as [Value; 0]);
+}

@@ -280,14 +280,34 @@ impl View {
         Ok(found)
     }
 
-    /// The descriptors of the manifests whose subject is `subject`, by their digests.
-    pub fn referrers(&self, repo: &RepoName, subject: &Digest) -> Result<Vec<Bytes>, StateError> {
-        let mut found = Vec::new();
+    /// The descriptor of one referrer.
+    ///
+    /// # Errors
+    /// The state file failed.
+    pub fn referrer(
+        &self,
+        repo: &RepoName,
+        subject: &Digest,
+        digest: &Digest,
+    ) -> Result<Option<Bytes>, StateError> {
+        Ok(self.rows.get(Table::Referrer, &key::edge(repo, subject, digest))?.map(Bytes::from))
+    }
+
+    /// Shows `see` the descriptor of each referrer, one at a time: there may be more than fit in
+    /// memory.
+    ///
+    /// # Errors
+    /// The state file failed.
+    pub fn each_referrer(
+        &self,
+        repo: &RepoName,
+        subject: &Digest,
+        see: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), StateError> {
         self.rows.scan_prefix(Table::Referrer, &key::repo_digest(repo, subject), &mut |_, value| {
-            found.push(Bytes::copy_from_slice(value));
+            see(value);
             Ok(true)
-        })?;
-        Ok(found)
+        })
     }
 
     /// Whether a manifest of the repository uses the blob.
