@@ -15,6 +15,9 @@ use crate::proto::raft as pb;
 /// No log and no term gets here, at a million a second for a hundred thousand years.
 const COUNT_MAX: u64 = 1 << 62;
 
+/// No member's term is ahead of another's by so much: an election takes a second.
+const JUMP_MAX: u64 = 1 << 32;
+
 /// No member of the protocol sends this.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Forged {
@@ -50,10 +53,26 @@ fn vote(vote: Option<pb::Vote>, committed: bool, whose: &'static str) -> Result<
     Ok(vote)
 }
 
-/// The vote in a reply: that of a candidate or of a leader.
-pub(crate) fn seen_vote(seen: Option<pb::Vote>) -> Result<Vote, Forged> {
+/// The vote in a reply to something that was sent with the vote `sent`: that of a candidate or of
+/// a leader. Nobody but this node knows that this node leads a later term.
+pub(crate) fn seen_vote(seen: Option<pb::Vote>, sent: &Vote) -> Result<Vote, Forged> {
     let committed = seen.is_some_and(|vote| vote.committed);
-    vote(seen, committed, "a member")
+    let seen = vote(seen, committed, "a member")?;
+    reachable(&seen, sent.leader_id.term)?;
+    let mine = seen.leader_id.node_id == sent.leader_id.node_id;
+    if committed && mine && seen.leader_id.term > sent.leader_id.term {
+        return Err(Forged::Vote("another member"));
+    }
+    Ok(seen)
+}
+
+/// Whether a node whose term is `term` can meet this vote: after one at the end of all terms there
+/// would be no election any more.
+pub(crate) fn reachable(vote: &Vote, term: u64) -> Result<(), Forged> {
+    match vote.leader_id.term > term.saturating_add(JUMP_MAX) {
+        true => Err(Forged::Beyond("term")),
+        false => Ok(()),
+    }
 }
 
 fn log_id(id: pb::LogId, vote: &Vote, what: &'static str) -> Result<LogId, Forged> {

@@ -111,9 +111,9 @@ pub(crate) fn vote_reply_to(reply: &VoteResponse<C>) -> pb::VoteReply {
     }
 }
 
-fn vote_reply_from(reply: pb::VoteReply) -> Result<VoteResponse<C>, Forged> {
+fn vote_reply_from(reply: pb::VoteReply, sent: &Vote) -> Result<VoteResponse<C>, Forged> {
     let last: Option<LogId> = reply.last_log_id.map(wire::log_id_from);
-    Ok(VoteResponse::new(incoming::seen_vote(reply.vote)?, last, reply.granted))
+    Ok(VoteResponse::new(incoming::seen_vote(reply.vote, sent)?, last, reply.granted))
 }
 
 fn vote_request_to(rpc: &VoteRequest<C>) -> pb::VoteRequest {
@@ -155,7 +155,9 @@ fn append_reply_from(
         // Nothing was before the first entry that could be in conflict.
         R::Conflict(_) if sent.prev_log_id.is_none() => return Err(Forged::Order),
         R::Conflict(_) => AppendEntriesResponse::Conflict,
-        R::HigherVote(vote) => AppendEntriesResponse::HigherVote(incoming::seen_vote(Some(vote))?),
+        R::HigherVote(vote) => {
+            AppendEntriesResponse::HigherVote(incoming::seen_vote(Some(vote), &sent.vote)?)
+        }
     })
 }
 
@@ -187,7 +189,8 @@ impl RaftNetworkV2<C> for Peer {
     async fn vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
         let request = vote_request_to(&rpc);
         let call = |mut client: RaftClient<Channel>| async move { client.vote(request).await };
-        vote_reply_from(self.call(RPCTypes::Vote, option.hard_ttl(), call).await?).map_err(malformed)
+        let reply = self.call(RPCTypes::Vote, option.hard_ttl(), call).await?;
+        vote_reply_from(reply, &rpc.vote).map_err(malformed)
     }
 
     async fn pre_vote(
@@ -197,7 +200,8 @@ impl RaftNetworkV2<C> for Peer {
     ) -> Result<VoteResponse<C>, RPCError<C>> {
         let request = vote_request_to(&rpc);
         let call = |mut client: RaftClient<Channel>| async move { client.pre_vote(request).await };
-        vote_reply_from(self.call(RPCTypes::Vote, option.hard_ttl(), call).await?).map_err(malformed)
+        let reply = self.call(RPCTypes::Vote, option.hard_ttl(), call).await?;
+        vote_reply_from(reply, &rpc.vote).map_err(malformed)
     }
 
     async fn full_snapshot(

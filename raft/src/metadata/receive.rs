@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tonic::{Status, Streaming};
 
 use super::Metadata;
-use super::service::{forged, own_vote};
+use super::service::forged;
 use crate::consensus::disk::fatal;
 use crate::consensus::incoming;
 use crate::consensus::snapshot::SnapshotData;
@@ -52,9 +52,9 @@ impl Metadata {
             return Err(Status::invalid_argument("a snapshot begins with its header"));
         };
         let (vote, meta) = incoming::snapshot(header).map_err(|error| forged(peer, &error))?;
-        own_vote(peer, &vote)?;
+        self.own_vote(peer, &vote)?;
         let mut incoming = Incoming { path: self.0.machine.scratch("incoming"), taken: false };
-        self.receive_file(&incoming.path, &mut parts).await?;
+        self.receive_file(&incoming.path, &vote, &mut parts).await?;
         if self.would_follow(&vote) {
             self.vet_snapshot(peer, &incoming.path, &meta).await?;
         }
@@ -83,6 +83,7 @@ impl Metadata {
     async fn receive_file(
         &self,
         path: &PathBuf,
+        vote: &Vote,
         parts: &mut Streaming<pb::SnapshotPart>,
     ) -> Result<(), Status> {
         let disk = |error: std::io::Error| Status::resource_exhausted(error.to_string());
@@ -91,7 +92,10 @@ impl Metadata {
         loop {
             match next(parts).await? {
                 Some(Part::Data(data)) => {
-                    self.0.leadership.hear();
+                    // A leader of the past is not the one in office.
+                    if self.would_follow(vote) {
+                        self.0.leadership.hear();
+                    }
                     hash.update(&data);
                     file.write_all(&data).await.map_err(disk)?;
                 }

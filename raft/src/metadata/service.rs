@@ -92,7 +92,7 @@ impl Service {
         request: pb::VoteRequest,
     ) -> Result<VoteRequest<TypeConfig>, Status> {
         let rpc = incoming::candidacy(request).map_err(|error| forged(peer, &error))?;
-        own_vote(peer, &rpc.vote)?;
+        self.0.own_vote(peer, &rpc.vote)?;
         Ok(rpc)
     }
 
@@ -109,16 +109,17 @@ impl Service {
     }
 }
 
-/// Whoever asks for votes, or leads, does so in its own name.
-pub(super) fn own_vote(peer: NodeId, vote: &Vote) -> Result<(), Status> {
-    if vote.leader_id.node_id == peer.0 {
-        return Ok(());
-    }
-    tracing::warn!(%peer, "refused a request in another node's name");
-    Err(Status::permission_denied("the vote is not the sender's own"))
-}
-
 impl Metadata {
+    /// Whoever asks for votes, or leads, does so in its own name, and in a term that can be.
+    pub(super) fn own_vote(&self, peer: NodeId, vote: &Vote) -> Result<(), Status> {
+        if vote.leader_id.node_id != peer.0 {
+            tracing::warn!(%peer, "refused a request in another node's name");
+            return Err(Status::permission_denied("the vote is not the sender's own"));
+        }
+        let term = self.0.raft.metrics().borrow_watched().current_term;
+        incoming::reachable(vote, term).map_err(|error| forged(peer, &error))
+    }
+
     /// Whether consensus follows a leader with this vote; it turns down one of the past, whatever
     /// that says.
     pub(super) fn would_follow(&self, vote: &Vote) -> bool {
@@ -136,7 +137,7 @@ impl Raft for Service {
     async fn append(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendReply>, Status> {
         let peer = self.sender(&request)?;
         let rpc = incoming::append(request.into_inner()).map_err(|error| forged(peer, &error))?;
-        own_vote(peer, &rpc.vote)?;
+        self.0.own_vote(peer, &rpc.vote)?;
         let rpc = match self.0.would_follow(&rpc.vote) {
             true => incoming::beyond(self.0.known_committed(), rpc).map_err(|error| forged(peer, &error))?,
             false => rpc,
@@ -176,7 +177,7 @@ impl Raft for Service {
     ) -> Result<Response<pb::TransferReply>, Status> {
         let peer = self.sender(&request)?;
         let rpc = incoming::transfer(request.into_inner()).map_err(|error| forged(peer, &error))?;
-        own_vote(peer, rpc.from_leader())?;
+        self.0.own_vote(peer, rpc.from_leader())?;
         let reply = match self.0.0.raft.handle_transfer_leader(rpc).await.map_err(internal)? {
             Ok(()) => pb::TransferReply { accepted: true, refused: String::new() },
             Err(error) => pb::TransferReply { accepted: false, refused: error.to_string() },

@@ -53,14 +53,14 @@ impl Peer {
                 (path, Some(guard))
             }
         };
-        let reply = self.stream(header, &path, idle).await;
+        let reply = self.stream((header, vote), &path, idle).await;
         drop(temporary);
         reply
     }
 
     async fn stream(
         &self,
-        header: pb::SnapshotHeader,
+        (header, vote): (pb::SnapshotHeader, Vote),
         path: &Path,
         idle: Duration,
     ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
@@ -101,7 +101,7 @@ impl Peer {
             Ok(Some(Err(error))) => return Err(NetworkError::new(&error).into()),
             Ok(None) | Err(_) => return Err(timed_out()),
         };
-        let vote = incoming::seen_vote(reply.vote).map_err(|error| NetworkError::new(&error))?;
+        let vote = incoming::seen_vote(reply.vote, &vote).map_err(|error| NetworkError::new(&error))?;
         Ok(SnapshotResponse::new(vote))
     }
 }
