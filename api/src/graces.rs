@@ -30,7 +30,7 @@ type Propose = Arc<dyn Fn(Command) -> BoxFuture<'static, Result<Applied, Propose
 #[derive(Clone)]
 pub(crate) struct Graces {
     grace: Duration,
-    ask: mpsc::UnboundedSender<(Link, oneshot::Sender<()>)>,
+    ask: mpsc::Sender<(Link, oneshot::Sender<()>)>,
 }
 
 impl Graces {
@@ -50,7 +50,7 @@ impl Graces {
     }
 
     fn with(propose: Propose, grace: Duration) -> Self {
-        let (ask, asked) = mpsc::unbounded_channel();
+        let (ask, asked) = mpsc::channel(KEPT);
         tokio::spawn(run(propose, asked));
         Graces { grace, ask }
     }
@@ -65,14 +65,15 @@ impl Graces {
     /// Begins the link's grace again, or gives up waiting for it.
     pub(crate) async fn renew(&self, repo: &RepoName, digest: &Digest) {
         let (done, wait) = oneshot::channel();
-        if self.ask.send(((repo.clone(), *digest), done)).is_ok() {
+        // Beyond what is kept anyway nobody waits.
+        if self.ask.try_send(((repo.clone(), *digest), done)).is_ok() {
             let _ = tokio::time::timeout(WAIT, wait).await;
         }
     }
 }
 
 /// Proposes what is asked for; what comes meanwhile goes into the next entry.
-async fn run(propose: Propose, mut asked: mpsc::UnboundedReceiver<(Link, oneshot::Sender<()>)>) {
+async fn run(propose: Propose, mut asked: mpsc::Receiver<(Link, oneshot::Sender<()>)>) {
     // Not done yet, for want of a leader.
     let mut kept: BTreeSet<Link> = BTreeSet::new();
     loop {

@@ -15,6 +15,7 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing::any};
@@ -60,14 +61,20 @@ pub fn router(admin: Admin) -> Router {
 }
 
 async fn serve_root(state: State<Admin>, request: Request) -> Response {
-    serve(state, Path(String::new()), request).await
+    serve(state, Ok(Path(String::new())), request).await
 }
 
-async fn serve(State(admin): State<Admin>, Path(path): Path<String>, request: Request) -> Response {
+async fn serve(
+    State(admin): State<Admin>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
     let allowed = admin.access.require(Action::Administer, request.headers(), request.extensions());
     if let Err(refused) = allowed.await {
         return refused.into_response();
     }
+    // One that cannot be read is no path of ours, which only the administrator is told.
+    let path = path.map_or_else(|_| "?".to_owned(), |Path(path)| path);
     let segments: Vec<&str> = path.split('/').collect();
     let query = request.uri().query().unwrap_or_default();
     let reply = match (request.method(), segments.as_slice()) {

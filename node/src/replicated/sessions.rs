@@ -188,6 +188,21 @@ impl Sessions {
         lock(&self.table).sessions.insert(session.id, session);
     }
 
+    /// Enters a mirror's session, unless one of a later term is here: another home may have come
+    /// first while this one's file was made.
+    ///
+    /// # Errors
+    /// [`Fault::Stale`].
+    pub fn insert_mirror(&self, session: Arc<Session>) -> Result<(), Fault> {
+        let mut table = lock(&self.table);
+        let there = table.sessions.get(&session.id).map(|there| there.glance().term);
+        if let Some(term) = there.filter(|term| *term > session.glance().term) {
+            return Err(Fault::Stale { term });
+        }
+        table.sessions.insert(session.id, session);
+        Ok(())
+    }
+
     /// The session `id` of `repo`, if it is here.
     ///
     /// # Errors
@@ -420,6 +435,20 @@ mod tests {
         assert_eq!(sessions.figures(NodeId(1)), Figures { home: 3, mirror: 1, bytes: 7 });
         drop(share);
         assert_eq!(sessions.figures(NodeId(2)), Figures { home: 1, mirror: 3, bytes: 0 });
+    }
+
+    #[test]
+    fn an_older_home_takes_no_mirror_from_a_later_one() {
+        let sessions = Sessions::new(LIMITS);
+        let of_term = |term| {
+            let session = session(1, 100);
+            session.update(|glance| glance.term = term);
+            session
+        };
+        sessions.insert_mirror(of_term(2)).unwrap();
+        assert_eq!(sessions.insert_mirror(of_term(1)), Err(Fault::Stale { term: 2 }));
+        sessions.insert_mirror(of_term(2)).unwrap();
+        sessions.insert_mirror(of_term(3)).unwrap();
     }
 
     #[test]

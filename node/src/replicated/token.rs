@@ -104,6 +104,8 @@ impl Seal {
 
     fn mac(&self, repo: &RepoName, payload: &[u8]) -> Hmac<Sha256> {
         let mut mac = self.keyed.clone();
+        // Where one ends and the other begins is part of what is sealed.
+        mac.update(&(payload.len() as u64).to_be_bytes());
         mac.update(payload);
         mac.update(repo.as_str().as_bytes());
         mac

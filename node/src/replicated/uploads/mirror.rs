@@ -57,7 +57,7 @@ impl Uploads {
         let content = Content::Open { staged: Box::new(staged), share };
         let glance = Glance::new(ticket.term, ticket.home);
         let who = (ticket.id, repo.clone(), ticket.hint);
-        self.inner.sessions.insert(Session::new(who, glance, content, ticket.expiry));
+        self.inner.sessions.insert_mirror(Session::new(who, glance, content, ticket.expiry))?;
         Ok(Length { length: 0 })
     }
 
