@@ -80,7 +80,13 @@ impl Access {
         match self.rights.of(&caller, action) {
             Verdict::Allowed => Ok(caller),
             Verdict::Unauthorized => Err(unauthorized(match action {
-                Action::Pull | Action::Push => "this needs a login: send a user's name and password",
+                Action::Pull | Action::Push if self.users.is_some() => {
+                    "this needs a login: send a user's name and password"
+                }
+                Action::Pull | Action::Push => {
+                    "this needs the admin token, since there are no users: as a bearer token, or as the password \
+                     of user admin"
+                }
                 Action::Delete | Action::Administer => {
                     "this needs the admin token: as a bearer token, or as the password of user admin"
                 }

@@ -313,8 +313,10 @@ fn auth(config: &Config, closing: &CancellationToken) -> anyhow::Result<Auth> {
     let users = config.auth.htpasswd.clone().map(|file| users::serve(file, closing.clone()));
     let users =
         users.transpose().map_err(|problems| anyhow::anyhow!("auth.htpasswd: {}", problems.join("; ")))?;
-    if users.is_some() && config.server.tls.is_none() && !config.server.listen.ip().is_loopback() {
-        tracing::warn!("passwords cross the network in the clear unless a proxy does TLS: set server.tls");
+    if config.server.tls.is_none() && !config.server.listen.ip().is_loopback() {
+        tracing::warn!(
+            "passwords and the admin token cross the network in the clear unless a proxy does TLS: set server.tls"
+        );
     }
     Ok(Auth { users, anonymous_pull: config.auth.anonymous_pull, anonymous_push: config.auth.anonymous_push })
 }

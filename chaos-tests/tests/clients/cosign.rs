@@ -44,7 +44,7 @@ async fn by_referrer(site: &Site, cosign: &Tool, digest: &Digest) -> Result<()> 
     let list: serde_json::Value = serde_json::from_slice(&list.body)?;
     ensure!(list["manifests"][0]["artifactType"] == BUNDLE, "the signature is no referrer: {list}");
     let signature = list["manifests"][0]["digest"].as_str().context("no digest")?.parse()?;
-    // `cosign clean` knows signatures under tags alone.
+    // As any manifest is deleted.
     site.remove(repo, &signature).await?;
     check(cosign, &[], &image(site.pull()), false).await
 }

@@ -105,7 +105,7 @@ fn listeners(config: &Config, r: &mut Reader) {
     if !listen.ip().is_loopback() && !users && !config.auth.anonymous_push {
         let why = format!(
             "server.listen is {listen}, beyond loopback, and there are no users: whoever reaches it could push. \
-             Name users in auth.htpasswd, set it to true if that is meant, or listen on loopback"
+             Name users in auth.htpasswd, set auth.anonymous_push = true if everybody may push, or listen on loopback"
         );
         r.problem("auth.anonymous_push", why);
     }
