@@ -49,6 +49,22 @@ impl Collector for NodeMetrics {
         let descriptor =
             out.encode_descriptor("trow_raft_log_fsyncs", "fsyncs of the log", None, MetricType::Counter)?;
         fsyncs.encode(descriptor)?;
+        let entries = ConstCounter::new(raft.applied_entries);
+        let help = "Log entries applied to the state";
+        entries.encode(out.encode_descriptor(
+            "trow_raft_applied_entries",
+            help,
+            None,
+            MetricType::Counter,
+        )?)?;
+        let seconds = ConstCounter::new(raft.apply_time.as_secs_f64());
+        let help = "Time spent applying log entries";
+        seconds.encode(out.encode_descriptor(
+            "trow_raft_apply_seconds",
+            help,
+            None,
+            MetricType::Counter,
+        )?)?;
 
         let view = self.metadata.local();
         // A state that cannot be read has ended the process elsewhere; a scrape then shows zeros.

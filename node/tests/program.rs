@@ -153,6 +153,8 @@ fn metrics_are_there_from_the_start() {
         "trow_raft_applied_index",
         "trow_raft_commit_index",
         "trow_raft_log_fsyncs_total",
+        "trow_raft_applied_entries_total",
+        "trow_raft_apply_seconds_total",
         "trow_partitions{state=\"moving\"}",
         "trow_under_replicated_blobs 0",
         "trow_away_blobs 0",

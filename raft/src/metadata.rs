@@ -66,6 +66,10 @@ pub struct Metrics {
     pub purged: u64,
     /// fsyncs of the log since the start of the process.
     pub log_fsyncs: u64,
+    /// Entries applied since the start of the process.
+    pub applied_entries: u64,
+    /// The time that applying them took.
+    pub apply_time: Duration,
 }
 
 /// The handle. Cheap to clone.
@@ -154,12 +158,15 @@ impl Metadata {
     pub fn metrics(&self) -> Metrics {
         let raft = self.0.raft.metrics();
         let raft = raft.borrow_watched();
+        let (applied_entries, apply_time) = self.0.machine.apply_cost();
         Metrics {
             term: raft.current_term,
             applied: *self.0.machine.applied().borrow(),
             committed: raft.local_committed.map_or(0, |id| id.index),
             purged: raft.purged.map_or(0, |id| id.index),
             log_fsyncs: self.0.log.fsyncs(),
+            applied_entries,
+            apply_time,
         }
     }
 

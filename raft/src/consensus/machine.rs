@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use openraft::entry::RaftEntry;
@@ -16,6 +17,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{Mutex, watch};
 
+use super::apply_cost::ApplyCost;
 use super::disk::fatal;
 use super::reserve::Reserve;
 use super::snapshot::{FilesError, SnapshotData, StateFiles};
@@ -51,6 +53,7 @@ struct Inner {
     flushed: watch::Receiver<u64>,
     /// Bytes applied since the last checkpoint.
     unsaved: AtomicU64,
+    cost: ApplyCost,
 }
 
 impl Machine {
@@ -94,6 +97,7 @@ impl Machine {
             changes: Arc::default(),
             flushed,
             unsaved: AtomicU64::new(0),
+            cost: ApplyCost::default(),
         })))
     }
 
@@ -123,6 +127,11 @@ impl Machine {
     /// Bytes applied since the last checkpoint.
     pub(crate) fn unsaved(&self) -> u64 {
         self.0.unsaved.load(Ordering::Relaxed)
+    }
+
+    /// Entries applied since the start of the process, and the time that it took.
+    pub(crate) fn apply_cost(&self) -> (u64, Duration) {
+        self.0.cost.total()
     }
 
     /// A path for a file under construction.
@@ -177,6 +186,7 @@ impl Machine {
         let turn = self.0.turn.lock().await;
         let machine = self.clone();
         let applied = tokio::task::spawn_blocking(move || {
+            let begin = Instant::now();
             let entries: Vec<ApplyEntry> = entries.iter().map(to_apply).collect();
             machine.note(&entries);
             let applied = match machine.state().apply(&entries) {
@@ -184,6 +194,7 @@ impl Machine {
                 Err(error) => fatal("write of the state", &error),
             };
             machine.note(&entries);
+            machine.0.cost.add(entries.len(), begin.elapsed());
             applied.iter().map(|applied| Encoded(codec::encode_applied(applied))).collect::<Vec<_>>()
         });
         let outcomes = match applied.await {

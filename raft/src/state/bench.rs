@@ -95,7 +95,16 @@ impl Bench {
 
     /// A cluster with members 1 to `nodes`, all active, at factor `rf`.
     pub(super) fn born(planted: Planted, nodes: u64, rf: u32) -> Bench {
-        let mut bench = Bench::new(planted);
+        Bench::new(planted).with_members(nodes, rf)
+    }
+
+    /// As [`Bench::born`], with its rows in another place.
+    pub(super) fn born_in(state: State, nodes: u64, rf: u32) -> Bench {
+        Bench { dir: tempfile::tempdir().unwrap(), state, index: 0, seq: 0 }.with_members(nodes, rf)
+    }
+
+    fn with_members(self, nodes: u64, rf: u32) -> Bench {
+        let mut bench = self;
         bench.done(Command::Birth { cluster: ClusterId(7), rf, level: 1 });
         for number in 1..=nodes {
             bench.done(Command::ChangeMember { member: member(number) });

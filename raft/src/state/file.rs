@@ -61,6 +61,14 @@ pub(super) fn in_memory() -> Result<Database, StateError> {
     Ok(database)
 }
 
+/// On any backend, of which redb keeps at most `cache` bytes: for tests that count what is read.
+#[cfg(test)]
+pub(super) fn on(backend: impl StorageBackend, cache: usize) -> Result<Database, StateError> {
+    let database = Builder::new().set_cache_size(cache).create_with_backend(backend)?;
+    make_tables(&database)?;
+    Ok(database)
+}
+
 /// A file whose sync does nothing: the wrong rule of [`Variant::SkipFsyncCheckpoint`].
 #[derive(Debug)]
 struct Unsynced(FileBackend);

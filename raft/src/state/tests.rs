@@ -1,5 +1,6 @@
 //! What commands do to the rows, beyond the protocol's schedules.
 
 mod commands;
+mod cost;
 mod file;
 mod random;
