@@ -27,7 +27,10 @@ use crate::metadata::Connect;
 use crate::proto::raft as pb;
 use crate::proto::raft::raft_client::RaftClient;
 
+mod acknowledged;
 mod send_snapshot;
+
+pub(crate) use acknowledged::Acknowledged;
 
 type C = TypeConfig;
 type Snapshot = openraft::alias::SnapshotOf<C, SnapshotData>;
@@ -43,6 +46,7 @@ pub(crate) struct Network {
     pub me: NodeId,
     pub connect: Connect,
     pub machine: Machine,
+    pub acknowledged: Acknowledged,
 }
 
 impl RaftNetworkFactory<C> for Network {
@@ -54,6 +58,7 @@ impl RaftNetworkFactory<C> for Network {
             target: NodeId(target),
             connect: self.connect.clone(),
             machine: self.machine.clone(),
+            acknowledged: self.acknowledged.clone(),
         }
     }
 }
@@ -64,6 +69,7 @@ pub(crate) struct Peer {
     target: NodeId,
     connect: Connect,
     machine: Machine,
+    acknowledged: Acknowledged,
 }
 
 impl Peer {
@@ -182,8 +188,13 @@ impl RaftNetworkV2<C> for Peer {
         } else {
             option.hard_ttl().max(Duration::from_secs(5))
         };
+        let before = self.acknowledged.upto(self.target, &rpc.vote);
         let reply = self.call(RPCTypes::AppendEntries, limit, call).await?;
-        append_reply_from(reply, &rpc).map_err(malformed)
+        let answer = append_reply_from(reply, &rpc).map_err(malformed)?;
+        self.acknowledged
+            .judge(self.target, &rpc, before, &answer)
+            .map_err(|went_back| Unreachable::new(&went_back))?;
+        Ok(answer)
     }
 
     async fn vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {

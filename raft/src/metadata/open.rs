@@ -13,7 +13,7 @@ use super::{
 };
 use crate::consensus::log_store::LogStore;
 use crate::consensus::machine::Machine;
-use crate::consensus::network::Network;
+use crate::consensus::network::{Acknowledged, Network};
 use crate::consensus::reserve::Reserve;
 use crate::consensus::types::Raft;
 use crate::controller;
@@ -49,8 +49,12 @@ impl Metadata {
         }
         let boot = boot::count(&dir, machine.boot_of(settings.id)).map_err(io(dir.join("boot")))?;
 
-        let network =
-            Network { me: settings.id, connect: settings.connect.clone(), machine: machine.clone() };
+        let network = Network {
+            me: settings.id,
+            connect: settings.connect.clone(),
+            machine: machine.clone(),
+            acknowledged: Acknowledged::default(),
+        };
         let raft = Raft::new(settings.id.0, config, network, log.clone(), machine.clone());
         let raft = raft.await.map_err(|error| OpenError::Consensus(error.to_string()))?;
 

@@ -1,0 +1,65 @@
+//! A node that comes back on an older copy of its data directory, which must never be done.
+
+mod common;
+
+use std::path::Path;
+use std::time::Duration;
+
+use common::{Cluster, Node, eventually, tick};
+use trow_raft::NodeId;
+
+const LONG: Duration = Duration::from_secs(10);
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("make");
+    for entry in std::fs::read_dir(from).expect("list") {
+        let entry = entry.expect("entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copy");
+        }
+    }
+}
+
+async fn restart(cluster: &mut Cluster, id: NodeId, change: impl FnOnce(&Path)) {
+    let position = cluster.nodes.iter().position(|node| node.id == id).expect("it is one of them");
+    cluster.nodes.remove(position).stop().await;
+    change(&cluster.dir(id.0));
+    let node = Node::start(&cluster.net, id.0, &cluster.dir(id.0), Default::default()).await;
+    cluster.nodes.push(node);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_went_back_is_refused_and_the_leader_goes_on() {
+    let mut cluster = Cluster::new(3).await;
+    let leader = cluster.leader().await;
+    let id = cluster.nodes.iter().map(|node| node.id).find(|id| *id != leader).expect("a follower");
+    let lead = cluster.node(leader).metadata.clone();
+    let aside = cluster.dirs.path().join("aside");
+
+    lead.propose("test", tick(1)).await.expect("applied");
+    restart(&mut cluster, id, |dir| copy(dir, &aside)).await;
+    let acknowledged = lead.propose("test", tick(1)).await.expect("applied").index;
+    let follower = cluster.node(id).metadata.clone();
+    eventually("the follower has it", || *follower.applied().borrow() >= acknowledged).await;
+    drop(follower);
+    let term = lead.metrics().term;
+
+    restart(&mut cluster, id, |dir| {
+        std::fs::remove_dir_all(dir).expect("remove");
+        copy(&aside, dir);
+    })
+    .await;
+    let back = cluster.node(id).metadata.clone();
+    for _ in 0..100 {
+        lead.propose("test", tick(1)).await.expect("the others go on");
+        assert!(*back.applied().borrow() < acknowledged, "it is taken for the node that it was");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(lead.metrics().term, term, "the same leader all the time");
+    assert_eq!(lead.read(LONG).await.expect("a quorum").time().expect("readable"), 102);
+    drop(back);
+    cluster.stop().await;
+}
