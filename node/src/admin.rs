@@ -1,8 +1,8 @@
 //! Administration over HTTP: what `/-/trow/v1/` answers on the client listener.
 //!
 //! Always holds: without the admin token everything below the path is 401, for users too, whether
-//! it exists or not; what is said about other nodes was asked at that moment. Never does: decide anything that
-//! is not proposed and agreed.
+//! it exists or not; what is said about other nodes was asked at that moment. Never does: decide
+//! anything that is not proposed and agreed.
 
 pub mod audit;
 mod blob;

@@ -1,3 +1,5 @@
+//! Paths and what they mean, and those that mean nothing.
+
 use http::Method;
 use proptest::prelude::*;
 

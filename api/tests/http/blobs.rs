@@ -1,3 +1,5 @@
+//! Blobs: read, by HEAD, deleted from one repository and not from another.
+
 use bytes::Bytes;
 use reqwest::Method;
 use trow_raft::Digest;

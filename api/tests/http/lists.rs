@@ -1,3 +1,5 @@
+//! Lists of tags and of repositories, the base, and whose registry a mirror client means.
+
 use reqwest::Method;
 use serde_json::{Value, json};
 use trow_api::Settings;

@@ -1,3 +1,5 @@
+//! Manifests: pushed, read by tag and by digest, refused, deleted; and what refers to them.
+
 use std::time::Duration;
 
 use reqwest::Method;

@@ -1,3 +1,5 @@
+//! Uploads: in one request, in several, mounted, cancelled, wrong.
+
 use std::time::Duration;
 
 use reqwest::{Method, Response};

@@ -1,3 +1,5 @@
+//! Settings from flags, variables and the file; the sample and the reference hold all of them.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;

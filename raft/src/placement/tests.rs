@@ -1,3 +1,5 @@
+//! Properties of the plan, from one node to fifty: balance, movement, and what is never dropped.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

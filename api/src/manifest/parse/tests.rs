@@ -1,3 +1,5 @@
+//! What is read of a manifest, and what is wrong with those that are refused.
+
 use proptest::prelude::*;
 use serde_json::Value;
 
