@@ -3,6 +3,7 @@
 //! Owns the exit codes. Always holds: results go to standard output, everything else to standard
 //! error; every table has a JSON form. Never does: the work of a node.
 
+mod bench;
 mod blob;
 mod client;
 mod cluster;
@@ -68,6 +69,9 @@ enum Action {
     /// Ask about blobs
     #[command(subcommand)]
     Blob(blob::Blob),
+    /// Measure a registry from outside, alone or beside another one
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Print a script that completes commands in a shell
     Completions {
         /// Which shell
@@ -113,6 +117,7 @@ impl Cli {
             Action::Dev(dev) => dev.run(),
             Action::Cluster(cluster) => cluster.run(),
             Action::Blob(blob) => blob.run(),
+            Action::Bench(bench) => bench.run(),
             Action::Completions { shell } => {
                 clap_complete::generate(shell, &mut Cli::command(), "trow", &mut std::io::stdout());
                 Ok(())
@@ -164,6 +169,9 @@ mod tests {
             "cluster drain n1",
             "cluster remove 0123456789abcdef",
             "blob locate sha256:00 --output json",
+            "bench run --server http://a:1 --server http://b:1 --peer http://c --ops http://a:2 --round 1s --rounds 2 --only put-manifest --output json",
+            "bench fill --manifests 10 --repositories 2 --prefix a/b --user admin --password-file t --resume",
+            "bench read --manifests 10 --repositories 2 --clients 8",
             "completions bash",
         ] {
             let words = std::iter::once("trow").chain(line.split(' '));

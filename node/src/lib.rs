@@ -8,6 +8,8 @@ mod cli;
 mod config;
 mod dev;
 
+mod bench;
+
 mod data_dir;
 mod node;
 
