@@ -2,11 +2,12 @@
 //!
 //! Owns what a connection may cost: how big and how slow a head may be, how long a connection may
 //! idle or a body stand still, how many there are. Always holds: a request that two HTTP parsers
-//! could frame differently is refused; when the listener closes, what it accepted is answered.
-//! Never does: paths, authorization, anything about registries.
+//! could frame differently is refused; when the listener closes, what it accepted is answered, and
+//! nobody is connected who is not accepted. Never does: paths, authorization, anything about registries.
 
 mod body;
 mod connection;
+mod farewell;
 mod framing;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -19,6 +20,7 @@ mod tests;
 mod watched;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +46,9 @@ pub struct Limits {
     pub stall: Duration,
     /// Most connections at once; more wait to be accepted.
     pub connections: usize,
+    /// How long clients are still accepted once the listener is to close: those who look up where
+    /// to go are told by others, and need a moment to hear it.
+    pub notice: Duration,
     /// How long requests under way get to finish after the listener closed.
     pub drain: Duration,
 }
@@ -56,13 +61,15 @@ impl Default for Limits {
             idle: Duration::from_secs(60),
             stall: Duration::from_secs(60),
             connections: 10_000,
+            notice: Duration::from_millis(500),
             drain: Duration::from_secs(20),
         }
     }
 }
 
-/// Serves `router`, which answers what is [`Refused`](trow_api::server::Refused), on `listener` until `closing`, then answers what was accepted, for at most
-/// `limits.drain`, and returns.
+/// Serves `router`, which answers what is [`Refused`](trow_api::server::Refused), on `listener` until
+/// `closing` and for `limits.notice` more, in which each answer is the last of its connection. Then
+/// answers what was accepted, for at most `limits.drain`, and returns.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -71,7 +78,7 @@ pub async fn serve(
     closing: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(limits.connections));
-    let (tracker, drain) = (TaskTracker::new(), limits.drain);
+    let (tracker, notice, drain) = (TaskTracker::new(), limits.notice, limits.drain);
     let ending = CancellationToken::new();
     let serving = Serving {
         router,
@@ -80,9 +87,13 @@ pub async fn serve(
         closing: closing.clone(),
         ending: ending.clone(),
     };
+    let mut noticed = pin!(async {
+        closing.cancelled().await;
+        tokio::time::sleep(notice).await;
+    });
     loop {
         tokio::select! {
-            () = closing.cancelled() => break,
+            () = noticed.as_mut() => break,
             accepted = accept(&listener, &places) => {
                 if let Some((tcp, from, place)) = accepted {
                     tracker.spawn(serving.clone().connection(tcp, from, Some(place)));
@@ -90,11 +101,10 @@ pub async fn serve(
             }
         }
     }
-    // What the kernel accepted before the listener closes is accepted.
-    while let Ok(Ok((tcp, from))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+    farewell::close(listener, |tcp, from| {
         tracker.spawn(serving.clone().connection(tcp, from, None));
-    }
-    drop(listener);
+    })
+    .await;
     tracker.close();
     if tokio::time::timeout(drain, tracker.wait()).await.is_err() {
         tracing::warn!(connections = tracker.len(), "requests were cut off after the time to finish");

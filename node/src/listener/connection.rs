@@ -9,7 +9,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -26,7 +27,8 @@ use super::state::{Due, InFlight, Shared};
 use super::watched::Watched;
 
 /// While the listener closes, a connection without a request is closed after this long without a
-/// byte: a request may be on its way on a connection that was kept alive.
+/// byte: a request may be on its way on a connection that was kept alive. A client that is at work
+/// is told with its next answer instead, so that no request of it meets the close.
 const QUIET: Duration = Duration::from_millis(500);
 /// HTTP/2: streams at once, bytes in flight to this node, bytes buffered to the client.
 const STREAMS: u32 = 200;
@@ -54,10 +56,12 @@ impl Connection {
         let refusals = Refusals::new();
         let watched = Watched::new(stream, limits.head_bytes, shared.clone(), refusals.clone());
         let io = TokioIo::new(watched);
-        let (counted, stall) = (shared.clone(), limits.stall);
+        let (counted, stall, ending) = (shared.clone(), limits.stall, closing.clone());
         let service = service_fn(move |mut request| {
             refusals.mark(&mut request);
-            answer(router.clone(), request, from, stall, counted.begin())
+            let (version, ending) = (request.version(), ending.clone());
+            let reply = answer(router.clone(), request, from, stall, counted.begin());
+            async move { reply.await.map(|reply| last(reply, version, &ending)) }
         });
         let builder = builder(&limits);
         let mut connection = pin!(builder.serve_connection(io, service));
@@ -69,6 +73,8 @@ impl Connection {
         loop {
             let tick = if draining.is_some() { QUIET.min(short) / 5 } else { short };
             tokio::select! {
+                // A request that has arrived is read before anything is concluded from silence.
+                biased;
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(%from, cause = %error, "client connection ended");
@@ -84,7 +90,9 @@ impl Connection {
                 }
                 () = sleep(tick) => {}
             }
-            let wanted = draining.is_some() && (shared.is_busy() || shared.is_http2());
+            // HTTP/2 says so at any time. HTTP/1.1 says so at the head of an answer or not at all:
+            // after one that had begun before, the connection is good for another request.
+            let wanted = draining.is_some() && shared.is_http2();
             match shared.due(&limits, draining) {
                 Due::Abort => {
                     tracing::debug!(%from, "client connection given up: it does not go on");
@@ -125,6 +133,14 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
     builder
+}
+
+/// An answer that is given while the listener closes is the last of its connection, and says so.
+fn last(mut reply: Response<Counted>, version: Version, closing: &CancellationToken) -> Response<Counted> {
+    if closing.is_cancelled() && version < Version::HTTP_2 {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
 }
 
 async fn answer(

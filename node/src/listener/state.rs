@@ -103,10 +103,6 @@ impl Shared {
         InFlight { shared: self.clone(), answering: false }
     }
 
-    pub(super) fn is_busy(&self) -> bool {
-        self.lock().in_flight > 0
-    }
-
     /// Returns when the client gave up more requests than it may.
     pub(super) async fn flooded(&self) {
         self.0.flooded.notified().await;

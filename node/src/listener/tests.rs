@@ -324,6 +324,49 @@ async fn what_was_accepted_is_answered_when_the_listener_closes() {
 }
 
 #[tokio::test]
+async fn whoever_comes_while_the_listener_is_to_close_is_told_with_the_answer() {
+    let server = start(Limits::default()).await;
+    let mut kept = server.connect().await;
+    kept.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert!(!reply(&mut kept, "here").await.contains("connection: close"));
+    server.closing.cancel();
+    kept.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    // It is still listened for those who have not heard yet.
+    let mut late = server.connect().await;
+    late.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    for (what, stream) in [("kept alive", &mut kept), ("late", &mut late)] {
+        let text = rest(stream).await;
+        assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("here"), "{what}: {text:?}");
+        assert!(text.contains("connection: close"), "{what}: {text:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_answer_had_begun_is_good_for_another_request() {
+    let server = start(Limits::default()).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /big HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut head = [0; 4096];
+    let begun = stream.read(&mut head).await.unwrap();
+    let text = String::from_utf8_lossy(&head[..begun]);
+    let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");
+    assert!(!head.contains("connection: close"), "{head}");
+    let mut left = (64 << 20) - body.len();
+    server.closing.cancel();
+    let mut piece = vec![0; 1 << 16];
+    while left > 0 {
+        let read = stream.read(&mut piece).await.unwrap();
+        assert!(read > 0 && read <= left, "{read} of {left}");
+        left -= read;
+    }
+    // It was not told that this was the last one.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let text = rest(&mut stream).await;
+    assert!(text.starts_with("HTTP/1.1 200 ") && text.contains("connection: close"), "{text:?}");
+}
+
+#[tokio::test]
 async fn requests_that_never_end_do_not_hold_the_shutdown() {
     let server = start(Limits { drain: Duration::from_millis(500), ..Limits::default() }).await;
     let mut stream = server.connect().await;
