@@ -1,20 +1,22 @@
 //! The order in which a node's parts are built and stopped, and nothing else.
 //!
 //! Built from the disk up: data directory, identity, store, peers, consensus, membership, upkeep,
-//! clients. Stopped from the clients down, within [`STOP`]: not ready, leadership handed over,
-//! requests finished, checkpoint. Always holds: nothing is served before what it needs is open;
-//! the process ends when a part that must not end does. Never does: decide anything.
+//! clients. Stopped from the clients down, within [`STOP`]: not ready, leadership and open uploads
+//! handed over while requests are finished, peers served to the end, checkpoint. Always holds:
+//! nothing is served before what it needs is open; the process ends when a part that must not end
+//! does. Never does: decide anything.
 
 mod ready;
 mod wiring;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +46,11 @@ use crate::users;
 
 /// A node that was told to end has ended after this long.
 const STOP: Duration = Duration::from_secs(28);
+
+/// Clients that may wait in the kernel to be accepted.
+const BACKLOG: u32 = 1024;
+/// How long open uploads are being handed on, while clients are served and once more after.
+const HAND_ON: Duration = Duration::from_secs(3);
 
 /// How a run ended that did not fail.
 enum Ended {
@@ -104,8 +111,9 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     let identity = Arc::new(Identity::open(data.path())?);
     let id = identity.id();
 
-    // All listeners, before anything that takes long: a taken port is known at once.
-    let client_listener = bind("server.listen", config.server.listen).await?;
+    // All listeners, before anything that takes long: a taken port is known at once. Clients are not
+    // listened to yet: whoever is refused goes elsewhere, whoever is connected waits.
+    let client_socket = reserve("server.listen", config.server.listen)?;
     let peer_listener = bind("cluster.peer_listen", config.cluster.peer_listen).await?;
     let ops_listener = bind("ops.listen", config.ops_listen).await?;
     let ops_address = ops_listener.local_addr()?;
@@ -129,7 +137,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     // Blobs here, then the others, then what is agreed with them.
     let (dir, store_planted) = (data.path().to_owned(), planted);
     let store = tokio::task::spawn_blocking(move || Store::open(&dir, store_planted)).await??;
-    let me = me(config, id, peer_listener.local_addr()?, client_listener.local_addr()?, &store);
+    let me = me(config, id, peer_listener.local_addr()?, client_socket.local_addr()?, &store);
     let (data_dir, ops_at) = (data.path().display(), ops_address);
     tracing::info!(node = %id, name = me.name, client = me.client, peer = me.peer, ops = %ops_at, data = %data_dir, "starting");
     let peers = Peers::new(PeerSettings {
@@ -176,6 +184,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
         tokio::spawn(peer_listener::serve(peer_listener, peers.clone(), routes, peers_closing.clone()));
 
     // Clients.
+    let uploads = blobs.clone();
     let admin = Admin {
         metadata: metadata.clone(),
         blobs: blobs.clone(),
@@ -202,14 +211,23 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
             admin: admin::router(admin),
         })
     };
-    let client_server = tokio::spawn(listener::serve(
-        client_listener,
-        router,
-        client_tls.map(|tls| tls.config),
-        listener::Limits::default(),
-        closing.clone(),
-    ));
-    readiness.check_with(ready::check(&metadata));
+    let confirmed = ready::confirmed(&metadata, &mut tasks);
+    let serving = Arc::new(AtomicBool::new(false));
+    readiness.check_with(ready::check(&metadata, &confirmed, &serving));
+    let mut client_server = {
+        let (metadata, closing) = (metadata.clone(), closing.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = closing.cancelled() => return Ok(()),
+                () = ready::to_serve(&metadata) => {}
+            }
+            let client_listener = client_socket.listen(BACKLOG).context("server.listen: listen")?;
+            serving.store(true, Ordering::Relaxed);
+            let (tls, limits) = (client_tls.map(|tls| tls.config), listener::Limits::default());
+            listener::serve(client_listener, router, tls, limits, closing).await;
+            anyhow::Ok(())
+        })
+    };
 
     // Membership, and the upkeep that it brings.
     let expect = config.cluster.bootstrap_expect.and_then(|n| usize::try_from(n).ok()).or(alone.then_some(1));
@@ -222,7 +240,6 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     tasks.spawn(Repair::new(store.clone(), agreed.clone(), others.clone(), config.repair_rate.0).run());
     tasks.spawn(Sweeper::new(store, agreed, others, planted).run());
 
-    let confirmed = ready::confirmed(&metadata, &mut tasks);
     let mut removed = peers.removed();
     let mut belonged = false;
     let outcome = loop {
@@ -241,6 +258,11 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
             _ = removed.wait_for(|removed| *removed) => {
                 break ready::after_removal(&confirmed);
             }
+            served = &mut client_server => match served {
+                Ok(Ok(())) => break Err(anyhow::anyhow!("the client listener ended")),
+                Ok(Err(error)) => break Err(error),
+                Err(error) => break Err(anyhow::Error::from(error)),
+            },
         }
     };
 
@@ -248,9 +270,16 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     tracing::info!("stopping");
     readiness.stop();
     let watchdog = tokio::spawn(give_up_after(STOP));
-    metadata.transfer_leadership().await;
     closing.cancel();
-    let _ = client_server.await;
+    let served = async {
+        if !client_server.is_finished() {
+            let _ = client_server.await;
+        }
+    };
+    tokio::join!(metadata.transfer_leadership(), uploads.leave(HAND_ON), served);
+    // What came while clients were still served: the last uploads that began, an office that fell
+    // to this node again.
+    tokio::join!(metadata.transfer_leadership(), uploads.leave(HAND_ON));
     tasks.shutdown().await;
     metadata.shutdown().await;
     peers_closing.cancel();
@@ -269,6 +298,17 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!(cause = %error, "the limit of open files stays as it is");
     }
+}
+
+/// Takes a port that is not listened on yet.
+fn reserve(setting: &'static str, address: SocketAddr) -> anyhow::Result<TcpSocket> {
+    let socket = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok::<_, std::io::Error>(socket)
+    };
+    socket().with_context(|| format!("{setting}: listen on {address}"))
 }
 
 async fn bind(setting: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {

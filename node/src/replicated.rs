@@ -105,6 +105,12 @@ impl Replicated {
         self.inner.uploads.figures()
     }
 
+    /// This node is about to end: hands its open uploads on, in at most `limit`, and has new ones
+    /// begin elsewhere from now on.
+    pub async fn leave(&self, limit: Duration) {
+        self.inner.uploads.leave(limit).await;
+    }
+
     /// The uploads that this node is home or mirror of.
     pub(crate) fn uploads(&self) -> &Uploads {
         &self.inner.uploads

@@ -123,6 +123,11 @@ impl Metadata {
         self.local()
     }
 
+    /// Whether a starting node is done with waiting for its first confirmed read.
+    pub fn has_looked(&self) -> bool {
+        *self.0.started.borrow()
+    }
+
     /// The index applied here; changes with each batch.
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.0.machine.applied()

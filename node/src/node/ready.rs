@@ -11,12 +11,20 @@ use super::Ended;
 
 /// How long a quorum is waited for at a time.
 const ROUND: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why this node is not ready, as a function of what it applied: the state is open when this is
-/// asked, so what is left is whether the node belongs to a cluster and has caught up with it.
-/// That there is no quorum is no reason: what is here can be served.
-pub(super) fn check(metadata: &Metadata) -> impl Fn() -> Option<String> + Send + Sync + use<> {
-    let metadata = metadata.clone();
+/// asked, so what is left is whether the node belongs to a cluster and has caught up with it: the
+/// next node may be stopped as soon as this one is ready, and this one's vote must count by then.
+/// That there is no quorum is no reason: what is here can be served. It is known to be so once the
+/// first read was waited for, and no leader speaks.
+pub(super) fn check(
+    metadata: &Metadata,
+    confirmed: &Arc<AtomicBool>,
+    serving: &Arc<AtomicBool>,
+) -> impl Fn() -> Option<String> + Send + Sync + use<> {
+    let (metadata, confirmed, serving) = (metadata.clone(), confirmed.clone(), serving.clone());
     move || {
         let view = metadata.local();
         let reason = || -> Result<Option<&'static str>, trow_raft::StateError> {
@@ -29,6 +37,9 @@ pub(super) fn check(metadata: &Metadata) -> impl Fn() -> Option<String> + Send +
             Ok(match view.member(metadata.id())?.map(|member| member.state) {
                 None => Some("joining: waiting to be admitted"),
                 Some(MemberState::Joining) => Some("joining: catching up"),
+                Some(_) if !serving.load(Ordering::Relaxed) || is_behind(&metadata, &confirmed) => {
+                    Some("starting: catching up with the cluster")
+                }
                 Some(_) => None,
             })
         };
@@ -39,13 +50,28 @@ pub(super) fn check(metadata: &Metadata) -> impl Fn() -> Option<String> + Send +
     }
 }
 
+/// Whether a leader speaks, and no read was confirmed yet; or it was not waited long enough to say.
+fn is_behind(metadata: &Metadata, confirmed: &AtomicBool) -> bool {
+    !confirmed.load(Ordering::Relaxed) && (!metadata.has_looked() || metadata.leadership().quorum)
+}
+
+/// Waits until clients can be answered as well as they will be: a member that starts has seen what
+/// the cluster agreed on while it was away, or has looked for a quorum in vain. One that is no
+/// member yet says so to whoever asks.
+pub(super) async fn to_serve(metadata: &Metadata) {
+    let is_member = || metadata.local().member(metadata.id()).ok().flatten().is_some();
+    while is_member() && !metadata.has_looked() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// Turns true once a quorum has confirmed a read of this process: it is part of its cluster.
 pub(super) fn confirmed(metadata: &Metadata, tasks: &mut JoinSet<()>) -> Arc<AtomicBool> {
     let (confirmed, metadata) = (Arc::new(AtomicBool::new(false)), metadata.clone());
     let flag = confirmed.clone();
     tasks.spawn(async move {
         while metadata.read(ROUND).await.is_err() {
-            tokio::time::sleep(ROUND).await;
+            tokio::time::sleep(PAUSE).await;
         }
         flag.store(true, Ordering::Relaxed);
     });

@@ -23,13 +23,14 @@ pub(super) struct Place {
 
 impl Replicated {
     /// Begins a session here, or at another member when this node's word does not count as
-    /// evidence yet.
+    /// evidence yet; at another one if possible when this node is about to end.
     pub(super) async fn begin(&self, repo: &RepoName, hint: Option<Algorithm>) -> Result<Claimed, Fault> {
         let view = (self.inner.agreed.view)().map_err(Fault::unavailable)?;
         let members = view.members().map_err(Fault::unavailable)?;
         drop(view);
         let me = self.inner.me;
-        if members.iter().any(|member| member.id == me && member.state.counts()) {
+        let counts = members.iter().any(|member| member.id == me && member.state.counts());
+        if counts && !self.inner.uploads.is_leaving() {
             return self.inner.uploads.begin(repo, hint).await;
         }
         let query = UploadQuery { hint: hint.map(Into::into), ..UploadQuery::default() };
@@ -44,7 +45,7 @@ impl Replicated {
                 }
             }
         }
-        Err(last)
+        if counts { self.inner.uploads.begin(repo, hint).await } else { Err(last) }
     }
 
     /// The session's home, which a mirror becomes if need be. `closing`: for its last request,

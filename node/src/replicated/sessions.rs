@@ -71,6 +71,8 @@ pub struct Glance {
     pub closed: bool,
     /// Cancelled, or not what its digest said: nobody may take it over.
     pub ended: bool,
+    /// This node is home no longer than until a mirror takes over: it is about to end.
+    pub handed: bool,
 }
 
 /// What the session's lock guards.
@@ -225,6 +227,16 @@ impl Sessions {
         }
     }
 
+    /// The open sessions that the node `me` is home of.
+    pub fn open_at(&self, me: NodeId) -> Vec<Arc<Session>> {
+        let table = lock(&self.table);
+        let open = |session: &&Arc<Session>| {
+            let glance = session.glance();
+            glance.home == me && !glance.closed && !glance.ended && !glance.handed
+        };
+        table.sessions.values().filter(open).cloned().collect()
+    }
+
     /// What is open and staged here, on the node `me`.
     pub fn figures(&self, me: NodeId) -> Figures {
         let mut figures = Figures { bytes: self.usage.bytes.load(Ordering::Relaxed), ..Figures::default() };
@@ -281,7 +293,8 @@ impl State {
 impl Glance {
     /// Of a session that begins.
     pub fn new(term: u64, home: NodeId) -> Glance {
-        Glance { term, home, before: None, mirrors: Vec::new(), length: 0, closed: false, ended: false }
+        let (before, mirrors) = (None, Vec::new());
+        Glance { term, home, before, mirrors, length: 0, closed: false, ended: false, handed: false }
     }
 }
 
@@ -324,6 +337,11 @@ impl Session {
         self.breaks.send_modify(|count| *count += 1);
         let wait = tokio::time::timeout(PATIENT, self.state.clone().lock_owned());
         wait.await.map_err(|_| Fault::unavailable("another request of the upload does not end"))
+    }
+
+    /// The session once nothing works on it, however long that takes.
+    pub async fn wait(&self) -> OwnedMutexGuard<State> {
+        self.state.clone().lock_owned().await
     }
 
     /// Whether a request works on it just now.

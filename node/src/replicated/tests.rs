@@ -3,6 +3,7 @@
 
 mod harness;
 mod hostile;
+mod leave;
 mod net;
 mod reads;
 mod takeover;

@@ -8,11 +8,13 @@
 //! Never does: commit (the node that the client talks to does), or find the home of a ticket.
 
 mod claim;
+mod leave;
 mod level;
 mod mirror;
 mod pour;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
@@ -44,6 +46,8 @@ struct Inner {
     peers: PeerBlobs,
     seal: Seal,
     sessions: Sessions,
+    /// This node is about to end.
+    leaving: AtomicBool,
     planted: Planted,
 }
 
@@ -58,7 +62,8 @@ impl Uploads {
         (limits, planted): (Limits, Planted),
     ) -> Uploads {
         let sessions = Sessions::new(limits);
-        Uploads { inner: Arc::new(Inner { me, store, agreed, peers, seal, sessions, planted }) }
+        let leaving = AtomicBool::new(false);
+        Uploads { inner: Arc::new(Inner { me, store, agreed, peers, seal, sessions, leaving, planted }) }
     }
 
     /// Seals and opens tickets.

@@ -13,7 +13,7 @@ use super::harness::*;
 const MIB: usize = 1 << 20;
 
 /// A body that waits for `gate` after its first `at` bytes.
-fn gated(bytes: &Bytes, at: usize, gate: tokio::sync::oneshot::Receiver<()>) -> ByteStream {
+pub(super) fn gated(bytes: &Bytes, at: usize, gate: tokio::sync::oneshot::Receiver<()>) -> ByteStream {
     let (head, tail) = (bytes.slice(..at), bytes.slice(at..));
     let wait = stream::once(async move {
         let _ = gate.await;

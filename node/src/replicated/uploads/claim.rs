@@ -23,11 +23,15 @@ impl Uploads {
     /// Says how far the session is, if this node is its home by `ticket`.
     ///
     /// # Errors
-    /// [`Fault::Unknown`] when there is no such session, [`Fault::Stale`] when it has moved on.
+    /// [`Fault::Unknown`] when there is no such session, [`Fault::Stale`] when it has moved on,
+    /// [`Fault::Unavailable`] when a mirror is to take it over.
     pub fn claim(&self, repo: &RepoName, ticket: &Ticket, closing: bool) -> Result<Claimed, Fault> {
         let session = self.inner.sessions.get(ticket.id, repo)?;
         let glance = session.glance();
         self.is_home(&glance, ticket, closing)?;
+        if glance.handed {
+            return Err(Fault::unavailable("this node is about to end and has handed the upload on"));
+        }
         if glance.term == ticket.term {
             session.update(|glance| glance.before = None);
         }
