@@ -64,6 +64,10 @@ pub struct Metrics {
     pub committed: u64,
     /// Log index up to which the log was cut.
     pub purged: u64,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// Snapshots of the state installed since the start of the process.
+    pub installed: u64,
     /// fsyncs of the log since the start of the process.
     pub log_fsyncs: u64,
     /// Entries applied since the start of the process.
@@ -81,8 +85,7 @@ struct Inner {
     raft: Raft,
     log: LogStore,
     machine: Machine,
-    /// Held by whoever receives a snapshot.
-    receiving: tokio::sync::Mutex<()>,
+    receiving: receive::Receiving,
     proposer: propose::Proposer,
     room: leader::Room,
     rounds: reads::Rounds,
@@ -169,6 +172,8 @@ impl Metadata {
             applied: *self.0.machine.applied().borrow(),
             committed: raft.local_committed.map_or(0, |id| id.index),
             purged: raft.purged.map_or(0, |id| id.index),
+            log_bytes: self.0.log.bytes(),
+            installed: *self.0.machine.installed().borrow(),
             log_fsyncs: self.0.log.fsyncs(),
             applied_entries,
             apply_time,

@@ -16,6 +16,7 @@ mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod hash;
+mod import;
 mod key;
 mod row;
 mod rows;
@@ -23,6 +24,7 @@ mod rows;
 mod schedules;
 #[cfg(test)]
 mod tests;
+mod valid;
 mod view;
 mod writer;
 
@@ -33,6 +35,8 @@ use bytes::Bytes;
 use redb::ReadableDatabase as _;
 
 pub use error::StateError;
+pub(crate) use export::FORMAT;
+pub(crate) use import::{Import, ImportError};
 pub use row::{BlobRow, LinkRow, ManifestRow, TagMove, TagRow};
 pub(crate) use row::{state_number, state_of};
 pub use view::View;
@@ -135,11 +139,17 @@ impl State {
         Ok(applied)
     }
 
-    /// Writes all rows of `view` into a new state file at `to`, durably.
+    /// Writes all rows of `view` into a new file at `to`, as they are sent. `go_on` hears now and
+    /// then how many bytes were written, and ends it with an error. Not durable: whoever sends it
+    /// makes it again after a crash.
     ///
     /// # Errors
-    /// `to` exists, or cannot be written; what is there then is not a state.
-    pub fn export(view: &View, to: &Path) -> Result<Exported, StateError> {
-        export::export(view, to)
+    /// `to` exists, or cannot be written, or `go_on` said so; what is there then is worth nothing.
+    pub fn export(
+        view: &View,
+        to: &Path,
+        go_on: &mut dyn FnMut(u64) -> std::io::Result<()>,
+    ) -> Result<Exported, StateError> {
+        export::to_file(view, to, go_on)
     }
 }

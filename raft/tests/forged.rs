@@ -132,6 +132,12 @@ impl Forger {
         let sent = self.client.snapshot(futures::stream::iter(parts)).await;
         sent.map_or_else(|status| status.code(), |_| Code::Ok)
     }
+
+    /// What a snapshot of `size` bytes says of itself that would put this node far ahead.
+    fn ahead(&self, size: u64) -> pb::SnapshotHeader {
+        let last_log_id = Some(self.at(self.term, 1 << 40));
+        pb::SnapshotHeader { vote: self.leads(), last_log_id, membership: None, format: 1, size }
+    }
 }
 
 /// Three nodes, of which one stops and has its key abused against another, a follower.
@@ -244,27 +250,77 @@ async fn forged_votes_and_transfers_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_snapshots_are_refused_before_consensus_hears_of_them() {
     let (cluster, mut forger, victim) = abused().await;
-    let header = |last_log_id, vote| pb::SnapshotHeader { vote, last_log_id, membership: None };
+    let header = |last_log_id, vote| pb::SnapshotHeader {
+        vote,
+        last_log_id,
+        membership: None,
+        format: 1,
+        size: 1 << 20,
+    };
     let ahead = Some(forger.at(forger.term, 1 << 40));
     let behind = Some(forger.at(forger.term, 1));
     let (leads, candidate) = (forger.leads(), vote(forger.term, forger.id, false));
     let file = tempfile::tempdir().expect("directory");
-    let empty = file.path().join("empty.redb");
-    drop(trow_raft::State::open(&empty, Default::default()).expect("a state"));
-    let empty = std::fs::read(&empty).expect("readable");
+    let state = file.path().join("state.redb");
+    let opened = trow_raft::State::open(&state, Default::default()).expect("a state");
+    let log_id = forger.at(forger.term, 5).encode_to_vec().into();
+    let entry = trow_raft::ApplyEntry { index: 5, log_id, envelope: None, membership: None };
+    opened.apply(&[entry]).expect("applied");
+    let rows = file.path().join("rows");
+    let view = opened.view().expect("readable");
+    trow_raft::State::export(&view, &rows, &mut |_| Ok(())).expect("exported");
+    drop((view, opened));
+    let [database, rows] = [state, rows].map(|file| std::fs::read(file).expect("readable"));
     for (what, header, data) in [
-        ("no place", header(None, leads), empty.as_slice()),
-        ("a candidate's", header(ahead, candidate), &empty),
-        ("the end of counting", header(Some(forger.at(1, u64::MAX)), leads), &empty),
-        ("a later leader's", header(Some(forger.at(forger.term + 1, 1 << 40)), leads), &empty),
-        ("later and yet behind", header(behind, leads), &empty),
+        ("no place", header(None, leads), rows.as_slice()),
+        ("a candidate's", header(ahead, candidate), &rows),
+        ("the end of counting", header(Some(forger.at(1, u64::MAX)), leads), &rows),
+        ("a later leader's", header(Some(forger.at(forger.term + 1, 1 << 40)), leads), &rows),
+        ("later and yet behind", header(behind, leads), &rows),
         ("bytes that are no state", header(ahead, leads), b"not a state"),
+        ("a database instead of rows", header(ahead, leads), &database),
         ("nothing", header(ahead, leads), b""),
-        ("a state that stands elsewhere", header(ahead, leads), &empty),
-        ("a state that is cut off", header(ahead, leads), &empty[..empty.len() / 2]),
+        ("a state that stands elsewhere", header(ahead, leads), &rows),
+        ("a state that is cut off", header(ahead, leads), &rows[..rows.len() / 2]),
+        ("more than it says", forger.ahead(1), &rows),
     ] {
         assert_eq!(forger.snapshot(header, data).await, Code::InvalidArgument, "{what}");
     }
+    let other_form = pb::SnapshotHeader { format: 2, ..forger.ahead(1 << 20) };
+    assert_eq!(forger.snapshot(other_form, &rows).await, Code::FailedPrecondition);
+    let too_big = forger.ahead(1 << 60);
+    assert_eq!(forger.snapshot(too_big, &rows).await, Code::ResourceExhausted, "more than any disk has");
+    let state = cluster.dir(victim.0).join("state");
+    let left = || std::fs::read_dir(&state).expect("readable").count();
+    eventually("nothing is left but the state", || left() == 2).await;
+    goes_on(cluster, forger, victim).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_never_ends_does_not_keep_out_another() {
+    let (cluster, mut forger, victim) = abused().await;
+    let (parts, stream) = tokio::sync::mpsc::channel(4);
+    let mut client = forger.client.clone();
+    let stream = tokio_stream::wrappers::ReceiverStream::new(stream);
+    let slow = tokio::spawn(async move { client.snapshot(stream).await });
+    // The head of a row whose end does not come.
+    let data = Part::Data(Bytes::from_static(&[0, 0, 0, 0, 9, 0, 0, 0, 9]));
+    for part in [Part::Header(forger.ahead(1 << 20)), data] {
+        parts.send(pb::SnapshotPart { part: Some(part) }).await.expect("it is heard");
+    }
+    let state = cluster.dir(victim.0).join("state");
+    let names = || {
+        let names = std::fs::read_dir(&state).expect("readable").flatten().map(|file| file.file_name());
+        names.filter_map(|name| name.into_string().ok()).collect::<Vec<_>>()
+    };
+    eventually("it is being received", || names().iter().any(|name| name.starts_with("incoming"))).await;
+    let other = forger.ahead(1 << 20);
+    let answered = tokio::time::timeout(LONG, forger.snapshot(other, b"no rows")).await;
+    assert_eq!(answered.expect("not kept out"), Code::InvalidArgument);
+    let slow = tokio::time::timeout(LONG, slow).await.expect("it is answered").expect("no panic");
+    assert_eq!(slow.expect_err("given up").code(), Code::Aborted);
+    eventually("nothing is left but the state", || names().len() == 2).await;
+    drop(parts);
     goes_on(cluster, forger, victim).await;
 }
 

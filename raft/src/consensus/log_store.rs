@@ -88,12 +88,18 @@ impl LogStore {
         self.syncs.count.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Bytes of entries that were appended and not purged, as far as this process knows.
+    /// Keeps fewer of the newest entries in memory, and so on disk when the log is cut.
+    pub(crate) fn keep_at_most(&self, bytes: u64) {
+        self.memory.keep_at_most(bytes);
+    }
+
+    /// Bytes of entries that were appended and not purged.
     pub(crate) fn bytes(&self) -> u64 {
         self.memory.bytes()
     }
 
     /// The first of the newest entries, which are kept in memory; they are worth keeping on disk.
+    /// None until there are enough of them.
     pub(crate) fn newest_from(&self) -> Option<u64> {
         self.memory.newest_from()
     }
@@ -162,8 +168,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let entries: Vec<_> =
             entries.into_iter().map(|entry| (entry.log_id(), wire::encode_entry(&entry))).collect();
-        self.memory.append(&entries);
-        self.writer.send(Op::Append { entries, committed: self.memory.take_committed(), callback })
+        let bytes = self.memory.append(&entries);
+        self.writer.send(Op::Append { entries, committed: self.memory.take_committed(), bytes, callback })
     }
 
     async fn truncate_after(&mut self, last: Option<LogIdOf<TypeConfig>>) -> Result<(), io::Error> {
@@ -172,7 +178,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
-        self.memory.purge(upto);
-        self.wait(|done| Op::Purge { upto, done }).await
+        let bytes = self.memory.purge(upto);
+        self.wait(|done| Op::Purge { upto, bytes, done }).await
     }
 }

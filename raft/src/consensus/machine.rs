@@ -27,7 +27,7 @@ use crate::changes::Changes;
 use crate::codec;
 use crate::id::NodeId;
 use crate::planted::{Planted, Variant};
-use crate::state::{ApplyEntry, State, View};
+use crate::state::{ApplyEntry, Import, State, View};
 
 /// A batch is at most this many entries, or about [`BATCH_BYTES`].
 const BATCH: usize = 512;
@@ -137,6 +137,11 @@ impl Machine {
     /// A path for a file under construction.
     pub(crate) fn scratch(&self, kind: &str) -> std::path::PathBuf {
         self.0.files.scratch(kind)
+    }
+
+    /// Whether `bytes` more on the disk of the state leave what the log may need.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.0.files.has_room(bytes)
     }
 
     /// Whether a received file is a state that stands where `claimed` says; it is closed again.
@@ -310,7 +315,7 @@ impl Machine {
             SnapshotData::File(path) => path,
             SnapshotData::Rows(view) => {
                 let path = self.scratch("export");
-                State::export(&view, &path).map_err(io::Error::other)?;
+                Import::copy(&view, &path).map_err(io::Error::other)?;
                 path
             }
         };

@@ -59,6 +59,7 @@ impl RaftNetworkFactory<C> for Network {
             connect: self.connect.clone(),
             machine: self.machine.clone(),
             acknowledged: self.acknowledged.clone(),
+            failed: 0,
         }
     }
 }
@@ -70,6 +71,8 @@ pub(crate) struct Peer {
     connect: Connect,
     machine: Machine,
     acknowledged: Acknowledged,
+    /// Snapshots that were refused or broke off, one after the other.
+    failed: u32,
 }
 
 impl Peer {
@@ -224,7 +227,7 @@ impl RaftNetworkV2<C> for Peer {
     ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
         tokio::select! {
             closed = cancel => Err(closed.into()),
-            sent = self.send_snapshot(vote, snapshot, option.hard_ttl()) => sent,
+            sent = self.send_snapshot_and_rest(vote, snapshot, option.hard_ttl()) => sent,
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Always holds: `CURRENT` names a complete, durable state file; the switch to another is one
 //! rename. A snapshot is a read transaction on the rows, exported to a file when it is sent, so
-//! that a slow receiver pins no pages. Never does: trust a received file, whose digest the
-//! network checked and whose position is checked here.
+//! that a slow receiver pins no pages; the receiver makes a new state file of the rows. Never
+//! does: trust what was received: rows are looked at when they come, their position here.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::reserve::Reserve;
+use rustix::fs::statvfs;
+
+use super::reserve::{RESERVE, Reserve};
 use crate::planted::Planted;
 use crate::state::{State, StateError, View};
 
@@ -23,7 +25,7 @@ const FIRST: &str = "state-0.redb";
 pub(crate) enum SnapshotData {
     /// Rows of this node's state.
     Rows(View),
-    /// A received file, complete and durable.
+    /// A state file made of received rows, complete and durable.
     File(PathBuf),
 }
 
@@ -83,6 +85,15 @@ impl StateFiles {
     /// A path nobody uses, for a file under construction.
     pub(crate) fn scratch(&self, kind: &str) -> PathBuf {
         self.dir.join(format!("{kind}-{}.tmp", self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Whether `bytes` more leave as much as the reserve holds, or a quarter of a small disk. A
+    /// disk that does not say is taken to have room: writing will tell.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        statvfs(&self.dir).map_or(true, |disk| {
+            let (total, free) = (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize);
+            free >= bytes.saturating_add(RESERVE.min(total / 4))
+        })
     }
 
     /// Makes the complete and durable file at `from` the current state and opens it, if `check`

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
+use openraft::storage::{RaftLogStorage, RaftStateMachine};
 use openraft::{Config, SnapshotPolicy};
 use tokio::sync::watch;
 
 use super::{
-    InitializeError, Inner, Metadata, OpenError, Settings, boot, leader, leadership, propose, reads, upkeep,
+    InitializeError, Inner, Metadata, OpenError, Settings, boot, leader, leadership, propose, reads, receive,
+    upkeep,
 };
 use crate::consensus::log_store::LogStore;
 use crate::consensus::machine::Machine;
@@ -41,12 +43,17 @@ impl Metadata {
         }
         let log = LogStore::open(&path, reserve.clone(), settings.planted)
             .map_err(|error| OpenError::Log { path, why: error.to_string() })?;
+        // Or cutting a short log would not make it shorter.
+        log.keep_at_most(settings.log_limit / 4);
         let path = dir.join("state");
         let machine = Machine::open(&path, log.flushed(), settings.planted, Some(reserve.clone()))
             .map_err(|error| OpenError::State { path, why: error.to_string() })?;
         if machine.applied_any() && !log.is_used() {
             return Err(OpenError::LogLost { path: dir.join("log.redb") });
         }
+        drop_what_was_replaced(&mut log.clone(), &mut machine.clone())
+            .await
+            .map_err(|error| OpenError::Consensus(error.to_string()))?;
         let boot = boot::count(&dir, machine.boot_of(settings.id)).map_err(io(dir.join("boot")))?;
 
         let network = Network {
@@ -71,7 +78,7 @@ impl Metadata {
             raft,
             log,
             machine,
-            receiving: tokio::sync::Mutex::default(),
+            receiving: receive::Receiving::default(),
         }));
         metadata.spawn(leadership::observe(metadata.clone()));
         metadata.spawn(reads::run_rounds(metadata.clone(), asked));
@@ -155,6 +162,19 @@ impl Metadata {
         }
         let log = self.0.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.close()).await;
+    }
+}
+
+/// Finishes an installation that a crash ended between the new state and the log: entries that the
+/// state replaced may be of a later term than its last one, which consensus would call damage.
+async fn drop_what_was_replaced(log: &mut LogStore, machine: &mut Machine) -> std::io::Result<()> {
+    let (applied, _) = machine.applied_state().await?;
+    let last = log.get_log_state().await?.last_log_id;
+    match (applied, last) {
+        (Some(applied), Some(last)) if last.index <= applied.index && last != applied => {
+            log.purge(applied).await
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,19 +1,23 @@
-//! Receiving a snapshot: into a new file, its digest checked before consensus hears of it.
+//! Receiving a snapshot: its rows into a new state file, before consensus hears of it.
 //!
 //! openraft stops for good when an installation fails, so that everything a peer can get wrong
-//! is found here: the digest is the sender's own, so the file is opened and looked at as well.
+//! is found here: each row is looked at, they must add up to their state hash, and the state must
+//! stand where the header says. Always holds: one is received at a time, and the newest takes the
+//! place of the one before, so that no peer can keep out the leader; whoever is slow, or sends
+//! more than it said or than there is room for, is refused. Memory does not grow with the state.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
 use openraft::storage::Snapshot;
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncWriteExt;
+use tokio::sync::{Mutex, mpsc, watch};
 use tonic::{Status, Streaming};
 
 use super::Metadata;
 use super::service::forged;
-use crate::consensus::disk::fatal;
 use crate::consensus::incoming;
 use crate::consensus::snapshot::SnapshotData;
 use crate::consensus::types::{SnapshotMeta, Vote};
@@ -21,9 +25,37 @@ use crate::consensus::wire;
 use crate::id::NodeId;
 use crate::proto::raft as pb;
 use crate::proto::raft::snapshot_part::Part;
+use crate::state::{FORMAT, Import, ImportError};
 
-/// Without a part for this long, the transfer has failed.
+/// A transfer that brings fewer bytes in this time makes no progress, unless it ends.
 const IDLE: Duration = Duration::from_secs(60);
+const PROGRESS: usize = 1 << 20;
+/// The room on the disk is looked at after so many bytes.
+const LOOK: u64 = 8 << 20;
+
+/// Which snapshot is being received.
+pub(super) struct Receiving {
+    /// Held by whoever receives one.
+    turn: Mutex<()>,
+    /// The number of the newest that was begun.
+    newest: watch::Sender<u64>,
+}
+
+impl Default for Receiving {
+    fn default() -> Self {
+        Receiving { turn: Mutex::default(), newest: watch::Sender::new(0) }
+    }
+}
+
+/// One transfer.
+struct Transfer {
+    peer: NodeId,
+    vote: Vote,
+    size: u64,
+    parts: Parts,
+    number: u64,
+    newest: watch::Receiver<u64>,
+}
 
 /// A file under construction; deleted unless it was taken.
 struct Incoming {
@@ -44,27 +76,124 @@ impl Metadata {
     pub(super) async fn receive_snapshot(
         &self,
         peer: NodeId,
-        mut parts: Streaming<pb::SnapshotPart>,
+        parts: Streaming<pb::SnapshotPart>,
     ) -> Result<pb::SnapshotReply, Status> {
-        // One at a time: two would only fill the disk twice.
-        let _turn = self.0.receiving.lock().await;
-        let Some(Part::Header(header)) = next(&mut parts).await? else {
+        let mut parts = Parts { stream: parts, until: tokio::time::Instant::now() + IDLE, progress: 0 };
+        let Some(Part::Header(header)) = parts.next().await? else {
             return Err(Status::invalid_argument("a snapshot begins with its header"));
         };
+        let (format, size) = (header.format, header.size);
         let (vote, meta) = incoming::snapshot(header).map_err(|error| forged(peer, &error))?;
         self.own_vote(peer, &vote)?;
-        let mut incoming = Incoming { path: self.0.machine.scratch("incoming"), taken: false };
-        self.receive_file(&incoming.path, &vote, &mut parts).await?;
+        if !self.would_follow(&vote) {
+            return Ok(self.later_vote());
+        }
+        let beyond = incoming::snapshot_beyond(self.known_committed(), meta.last_log_id);
+        beyond.map_err(|error| forged(peer, &error))?;
+        if format != FORMAT {
+            tracing::error!(%peer, format, "refused a snapshot in a form that this build does not read: run the version of the leader here");
+            return Err(Status::failed_precondition(format!("this build reads snapshots of form {FORMAT}")));
+        }
+        let receiving = &self.0.receiving;
+        let mut number = 0;
+        receiving.newest.send_modify(|newest| {
+            *newest += 1;
+            number = *newest;
+        });
+        let newest = receiving.newest.subscribe();
+        // The one before hears of it now, and is only waited for when it is being installed.
+        let since = Instant::now();
+        let turn = tokio::time::timeout(IDLE, receiving.turn.lock()).await;
+        let _turn = turn.map_err(|_| Status::unavailable("another snapshot is being installed"))?;
+        parts.waited(since.elapsed());
+        let file = self.receive_file(Transfer { peer, vote, size, parts, number, newest }).await?;
+        self.take_over(peer, vote, meta, file).await
+    }
+
+    /// The rows in a state file of their own, durable.
+    async fn receive_file(&self, mut transfer: Transfer) -> Result<Incoming, Status> {
+        let began = Instant::now();
+        let (rows, given) = mpsc::channel(4);
+        let file = Incoming { path: self.0.machine.scratch("incoming"), taken: false };
+        let building = tokio::task::spawn_blocking(move || build(file, given));
+        let sent = self.hand_on(&mut transfer, rows).await;
+        // Whatever came of the transfer, what became of the rows says more.
+        let built = building.await.map_err(|error| failed(transfer.peer, &error))?;
+        let (import, file) = built.map_err(|error| refused(transfer.peer, error))?;
+        sent?;
+        let finished = tokio::task::spawn_blocking(move || import.finish().map(|()| file)).await;
+        let file = finished.map_err(|error| failed(transfer.peer, &error))?;
+        let file = file.map_err(|error| refused(transfer.peer, error))?;
+        let ms = began.elapsed().as_millis() as u64;
+        tracing::info!(from = %transfer.peer, bytes = transfer.size, ms, "received the state that the leader sent");
+        Ok(file)
+    }
+
+    /// Hands the data to whoever builds the file, until the digest says that it was all.
+    async fn hand_on(&self, transfer: &mut Transfer, rows: mpsc::Sender<Bytes>) -> Result<(), Status> {
+        let (mut hash, mut received, mut looked) = (Sha256::new(), 0, None);
+        loop {
+            if looked.is_none_or(|at| received - at >= LOOK) {
+                looked = Some(received);
+                self.room_for(transfer.peer, transfer.size - received)?;
+            }
+            match transfer.next().await? {
+                Some(Part::Data(data)) => {
+                    // A leader of the past is not the one in office.
+                    if !self.would_follow(&transfer.vote) {
+                        return Err(Status::aborted("another leader is in office"));
+                    }
+                    self.0.leadership.hear();
+                    received += data.len() as u64;
+                    if received > transfer.size {
+                        return Err(Status::invalid_argument("it is longer than its header says"));
+                    }
+                    hash.update(&data);
+                    let since = Instant::now();
+                    if rows.send(data).await.is_err() {
+                        return Ok(());
+                    }
+                    transfer.parts.waited(since.elapsed());
+                }
+                Some(Part::Digest(digest)) if digest[..] == hash.clone().finalize()[..] => return Ok(()),
+                Some(Part::Digest(_)) => {
+                    return Err(Status::data_loss("the snapshot was damaged on its way"));
+                }
+                Some(Part::Header(_)) => return Err(Status::invalid_argument("a second header")),
+                None => return Err(Status::data_loss("the snapshot ends before its digest")),
+            }
+        }
+    }
+
+    fn room_for(&self, peer: NodeId, bytes: u64) -> Result<(), Status> {
+        if self.0.machine.has_room(bytes) {
+            return Ok(());
+        }
+        tracing::error!(%peer, bytes, "no room for the state that the leader sends: free some on the disk of the data directory, and this node catches up");
+        Err(Status::resource_exhausted("no room for the snapshot"))
+    }
+
+    /// Gives the file to consensus.
+    async fn take_over(
+        &self,
+        peer: NodeId,
+        vote: Vote,
+        meta: SnapshotMeta,
+        mut file: Incoming,
+    ) -> Result<pb::SnapshotReply, Status> {
         if self.would_follow(&vote) {
-            self.vet_snapshot(peer, &incoming.path, &meta).await?;
+            self.vet_snapshot(peer, &file.path, &meta).await?;
         }
         // From here the file is consensus', even if the sender does not wait for the answer.
-        incoming.taken = true;
-        let reply = self.install(vote, meta, incoming.path.clone()).await;
+        file.taken = true;
+        tracing::info!(snapshot = %meta, "installing the state that the leader sent");
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::File(file.path.clone()) };
+        let reply = self.0.raft.install_full_snapshot(vote, snapshot).await;
         // It answers once the file is in its place, or when it turned it down: an old leader's,
         // or one behind what is committed here. Then the file is still where it was.
-        incoming.taken = reply.is_err();
-        reply
+        file.taken = reply.is_err();
+        let reply = reply.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(pb::SnapshotReply { vote: Some(wire::vote_to(&reply.vote)) })
     }
 
     /// Consensus would install it, and end when that fails.
@@ -73,64 +202,84 @@ impl Metadata {
         beyond.map_err(|error| forged(peer, &error))?;
         let (machine, path, claimed) = (self.0.machine.clone(), path.to_owned(), meta.clone());
         let vetted = tokio::task::spawn_blocking(move || machine.vet(&path, &claimed)).await;
-        let vetted = vetted.map_err(|error| Status::internal(error.to_string()))?;
-        vetted.map_err(|why| {
-            tracing::error!(%peer, why, "refused a snapshot that no healthy member sends");
-            Status::invalid_argument(why)
-        })
+        let vetted = vetted.map_err(|error| failed(peer, &error))?;
+        vetted.map_err(|why| refused(peer, ImportError::Forged(why)))
     }
 
-    async fn receive_file(
-        &self,
-        path: &PathBuf,
-        vote: &Vote,
-        parts: &mut Streaming<pb::SnapshotPart>,
-    ) -> Result<(), Status> {
-        let disk = |error: std::io::Error| Status::resource_exhausted(error.to_string());
-        let mut file = tokio::fs::File::create_new(path).await.map_err(disk)?;
-        let mut hash = Sha256::new();
-        loop {
-            match next(parts).await? {
-                Some(Part::Data(data)) => {
-                    // A leader of the past is not the one in office.
-                    if self.would_follow(vote) {
-                        self.0.leadership.hear();
-                    }
-                    hash.update(&data);
-                    file.write_all(&data).await.map_err(disk)?;
-                }
-                Some(Part::Digest(digest)) if digest[..] == hash.clone().finalize()[..] => break,
-                Some(Part::Digest(_)) => {
-                    return Err(Status::data_loss("the snapshot was damaged on its way"));
-                }
-                Some(Part::Header(_)) => return Err(Status::invalid_argument("a second header")),
-                None => return Err(Status::data_loss("the snapshot ends before its digest")),
-            }
-        }
-        file.flush().await.map_err(disk)?;
-        if let Err(error) = file.sync_all().await {
-            fatal("fsync of a received snapshot", &error);
-        }
-        Ok(())
-    }
-
-    async fn install(
-        &self,
-        vote: Vote,
-        meta: SnapshotMeta,
-        path: PathBuf,
-    ) -> Result<pb::SnapshotReply, Status> {
-        tracing::info!(snapshot = %meta, "installing the state that the leader sent");
-        let snapshot = Snapshot { meta, snapshot: SnapshotData::File(path) };
-        let reply = self.0.raft.install_full_snapshot(vote, snapshot).await;
-        let reply = reply.map_err(|error| Status::internal(error.to_string()))?;
-        Ok(pb::SnapshotReply { vote: Some(wire::vote_to(&reply.vote)) })
+    /// What consensus answers a leader of the past.
+    fn later_vote(&self) -> pb::SnapshotReply {
+        pb::SnapshotReply { vote: Some(wire::vote_to(&self.0.raft.metrics().borrow_watched().vote)) }
     }
 }
 
-async fn next(parts: &mut Streaming<pb::SnapshotPart>) -> Result<Option<Part>, Status> {
-    match tokio::time::timeout(IDLE, parts.message()).await {
-        Ok(part) => Ok(part?.and_then(|part| part.part)),
-        Err(_) => Err(Status::deadline_exceeded("the snapshot makes no progress")),
+/// Makes a state file of the rows. It is deleted after its last write, however this ends.
+fn build(file: Incoming, mut rows: mpsc::Receiver<Bytes>) -> Result<(Import, Incoming), ImportError> {
+    let mut import = Import::create(&file.path)?;
+    while let Some(bytes) = rows.blocking_recv() {
+        import.push(&bytes)?;
+    }
+    Ok((import, file))
+}
+
+fn refused(peer: NodeId, error: ImportError) -> Status {
+    match error {
+        ImportError::Forged(why) => {
+            tracing::error!(%peer, why, "refused a snapshot that no healthy member sends");
+            Status::invalid_argument(why)
+        }
+        ImportError::State(error) => {
+            tracing::error!(cause = %error, "the state that the leader sends cannot be written");
+            Status::resource_exhausted(error.to_string())
+        }
+    }
+}
+
+/// Something panicked over what the peer sent; the node goes on without it.
+fn failed(peer: NodeId, error: &tokio::task::JoinError) -> Status {
+    tracing::error!(%peer, cause = %error, "a snapshot could not be looked at");
+    Status::internal(error.to_string())
+}
+
+impl Transfer {
+    /// The next part, unless a newer transfer takes the place of this one.
+    async fn next(&mut self) -> Result<Option<Part>, Status> {
+        tokio::select! {
+            biased;
+            _ = self.newest.wait_for(|newest| *newest > self.number) => {
+                tracing::info!(peer = %self.peer, "another snapshot takes the place of the one that was being received");
+                Err(Status::aborted("another snapshot took its place"))
+            }
+            part = self.parts.next() => part,
+        }
+    }
+}
+
+/// The parts, as long as they come fast enough.
+struct Parts {
+    stream: Streaming<pb::SnapshotPart>,
+    until: tokio::time::Instant,
+    /// Bytes since the time was set.
+    progress: usize,
+}
+
+impl Parts {
+    async fn next(&mut self) -> Result<Option<Part>, Status> {
+        let Ok(part) = tokio::time::timeout_at(self.until, self.stream.message()).await else {
+            return Err(Status::deadline_exceeded("the snapshot makes no progress"));
+        };
+        let part = part?.and_then(|part| part.part);
+        if let Some(Part::Data(data)) = &part {
+            self.progress += data.len();
+            if self.progress >= PROGRESS {
+                self.progress = 0;
+                self.until = tokio::time::Instant::now() + IDLE;
+            }
+        }
+        Ok(part)
+    }
+
+    /// Time that this node took is not the sender's.
+    fn waited(&mut self, time: Duration) {
+        self.until += time;
     }
 }

@@ -53,8 +53,8 @@ pub struct Settings {
     /// How often the leader advances state time; each time costs an fsync on every node. What is
     /// counted in state time is late by as much.
     pub tick: Duration,
-    /// The log is cut when it has grown by this many bytes. A member that then needs what was
-    /// cut is sent the state.
+    /// The log is cut when it has grown by this many bytes, but for the newest 12 MiB, or a
+    /// quarter of a smaller limit. A member that then needs what was cut is sent the state.
     pub log_limit: u64,
     /// The wrong rule in force, in a test build.
     pub planted: Planted,

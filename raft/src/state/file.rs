@@ -17,6 +17,18 @@ use crate::planted::{Planted, Variant};
 /// Bytes of pages that redb keeps in memory. The kernel caches the file too.
 const CACHE: usize = 24 << 20;
 
+/// Makes a new file with all its tables, without the reserve: it is only a copy, and must not take
+/// what the log may need.
+pub(super) fn create(file: &Path) -> Result<Database, StateError> {
+    let inner = FileBackend::new(OpenOptions::new().read(true).write(true).create_new(true).open(file)?)?;
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE);
+    let database = builder.create_with_backend(Synced { inner, syncs: Syncs::default() })?;
+    make_tables(&database)?;
+    sync_directory_of(file)?;
+    Ok(database)
+}
+
 /// Opens or makes the file, with all its tables. With a reserve it grows on a full disk too.
 pub(super) fn open(
     file: &Path,
@@ -36,12 +48,17 @@ pub(super) fn open(
         builder.create(file)?
     };
     make_tables(&database)?;
-    if is_new && let Some(directory) = file.parent() {
-        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-        // A checkpoint is worth nothing in a file that a power cut takes out of its directory.
-        File::open(directory)?.sync_all()?;
+    if is_new {
+        sync_directory_of(file)?;
     }
     Ok(database)
+}
+
+/// A checkpoint is worth nothing in a file that a power cut takes out of its directory.
+fn sync_directory_of(file: &Path) -> io::Result<()> {
+    let Some(directory) = file.parent() else { return Ok(()) };
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    File::open(directory)?.sync_all()
 }
 
 fn make_tables(database: &Database) -> Result<(), StateError> {

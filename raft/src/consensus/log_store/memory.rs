@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::table::Loaded;
 use crate::consensus::types::{LogId, TypeConfig, Vote};
 
-/// Bytes of durable entries kept for readers.
+/// Bytes of durable entries kept for readers, unless it is less.
 const KEEP: usize = 12 << 20;
 
 pub(super) struct Memory {
@@ -31,6 +31,10 @@ struct Inner {
     /// Consecutive, ending with `last`.
     tail: VecDeque<(LogId, Bytes)>,
     tail_bytes: usize,
+    /// How many of them are kept once they are durable.
+    keep: usize,
+    /// Whether older entries than these were in memory.
+    tail_is_full: bool,
     log_bytes: u64,
 }
 
@@ -45,9 +49,16 @@ impl Memory {
             committed_is_new: false,
             tail: VecDeque::new(),
             tail_bytes: 0,
-            log_bytes: 0,
+            keep: KEEP,
+            tail_is_full: false,
+            log_bytes: loaded.bytes,
         };
         Memory { inner: Mutex::new(inner), flushed }
+    }
+
+    pub(super) fn keep_at_most(&self, bytes: u64) {
+        let mut inner = self.lock();
+        inner.keep = inner.keep.min(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
     pub(super) fn is_used(&self) -> bool {
@@ -92,11 +103,17 @@ impl Memory {
         self.lock().log_bytes
     }
 
+    /// Where the tail begins, once it has grown to its length: a start begins without one.
     pub(super) fn newest_from(&self) -> Option<u64> {
-        self.lock().tail.front().map(|(id, _)| id.index)
+        let inner = self.lock();
+        // One entry may be more than what is kept.
+        let after_last = inner.last.map(|id| id.index + 1);
+        let first = inner.tail.front().map(|(id, _)| id.index).or(after_last);
+        first.filter(|_| inner.tail_is_full)
     }
 
-    pub(super) fn append(&self, entries: &[(LogId, Bytes)]) {
+    /// Returns the bytes of the log with these.
+    pub(super) fn append(&self, entries: &[(LogId, Bytes)]) -> u64 {
         let mut inner = self.lock();
         for (id, bytes) in entries {
             inner.tail_bytes += bytes.len();
@@ -104,6 +121,7 @@ impl Memory {
             inner.last = Some(*id);
             inner.tail.push_back((*id, bytes.clone()));
         }
+        inner.log_bytes
     }
 
     pub(super) fn truncate_after(&self, last: Option<LogId>) {
@@ -121,7 +139,8 @@ impl Memory {
         });
     }
 
-    pub(super) fn purge(&self, upto: LogId) {
+    /// Returns the bytes of the log without these.
+    pub(super) fn purge(&self, upto: LogId) -> u64 {
         let mut inner = self.lock();
         while inner.tail.front().is_some_and(|(id, _)| id.index <= upto.index) {
             if let Some((_, bytes)) = inner.tail.pop_front() {
@@ -129,19 +148,24 @@ impl Memory {
             }
         }
         inner.purged = inner.purged.max(Some(upto));
-        inner.last = inner.last.max(Some(upto));
+        // By index: an installed state may stand at an older term than entries that it replaces.
+        if inner.last.is_none_or(|last| last.index <= upto.index) {
+            inner.last = Some(upto);
+        }
         inner.log_bytes = inner.tail_bytes as u64;
+        inner.log_bytes
     }
 
-    /// Everything below `end` is durable: announces it and forgets the oldest beyond [`KEEP`].
+    /// Everything below `end` is durable: announces it and forgets the oldest beyond what is kept.
     pub(super) fn mark_flushed(&self, end: u64) {
         let mut inner = self.lock();
         // A truncation may have overtaken the commit that is reported here.
         let end = end.min(inner.last.map_or(0, |id| id.index + 1));
         self.flushed.send_if_modified(|flushed| std::mem::replace(flushed, end.max(*flushed)) < end);
-        while inner.tail_bytes > KEEP && inner.tail.front().is_some_and(|(id, _)| id.index < end) {
+        while inner.tail_bytes > inner.keep && inner.tail.front().is_some_and(|(id, _)| id.index < end) {
             if let Some((_, bytes)) = inner.tail.pop_front() {
                 inner.tail_bytes -= bytes.len();
+                inner.tail_is_full = true;
             }
         }
     }

@@ -12,11 +12,13 @@ use crate::proto::raft as pb;
 
 /// index → entry
 pub(super) const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entry");
-/// `vote`, `purged`, `committed`
+/// `vote`, `purged`, `committed`, `bytes`
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const VOTE: &str = "vote";
 pub(super) const PURGED: &str = "purged";
 pub(super) const COMMITTED: &str = "committed";
+/// Bytes of the entries, so that a start need not read them to know when to cut the log.
+pub(super) const BYTES: &str = "bytes";
 
 /// What the file says when it is opened.
 #[derive(Default)]
@@ -25,6 +27,7 @@ pub(super) struct Loaded {
     pub purged: Option<LogId>,
     pub committed: Option<LogId>,
     pub last: Option<LogId>,
+    pub bytes: u64,
 }
 
 /// Makes the tables of a new file and reads where the log stands.
@@ -53,5 +56,8 @@ pub(super) fn load(db: &Database) -> Result<Loaded, LogError> {
         Some((_, entry)) => Some(wire::decode_entry(Bytes::copy_from_slice(entry.value()))?.log_id()),
         None => None,
     };
-    Ok(Loaded { vote, purged, committed, last: last.max(purged) })
+    let bytes = meta.get(BYTES)?.and_then(|value| value.value().try_into().ok());
+    let bytes = bytes.map_or(0, u64::from_be_bytes);
+    // What was purged is below every entry that is left.
+    Ok(Loaded { vote, purged, committed, last: last.or(purged), bytes })
 }

@@ -17,7 +17,7 @@ use redb::Database;
 use tokio::sync::oneshot;
 
 use super::memory::Memory;
-use super::table::{COMMITTED, ENTRIES, META, PURGED, VOTE};
+use super::table::{BYTES, COMMITTED, ENTRIES, META, PURGED, VOTE};
 use crate::consensus::disk::{Syncs, fatal};
 use crate::consensus::types::{LogId, TypeConfig, Vote};
 use crate::consensus::wire;
@@ -31,6 +31,8 @@ pub(super) enum Op {
     Append {
         entries: Vec<(LogId, Bytes)>,
         committed: Option<LogId>,
+        /// Of the whole log, with these.
+        bytes: u64,
         callback: IOFlushed<TypeConfig>,
     },
     Vote {
@@ -44,6 +46,8 @@ pub(super) enum Op {
     },
     Purge {
         upto: LogId,
+        /// Of the whole log, without these.
+        bytes: u64,
         done: oneshot::Sender<()>,
     },
     Flush {
@@ -156,7 +160,7 @@ fn write(db: &Database, ops: &[Op]) -> Result<Option<u64>, redb::Error> {
         let mut meta = txn.open_table(META)?;
         for op in ops {
             match op {
-                Op::Append { entries: new, committed, .. } => {
+                Op::Append { entries: new, committed, bytes, .. } => {
                     for (id, bytes) in new {
                         entries.insert(id.index, bytes.as_ref())?;
                         end = Some(id.index + 1);
@@ -164,6 +168,7 @@ fn write(db: &Database, ops: &[Op]) -> Result<Option<u64>, redb::Error> {
                     if let Some(committed) = committed {
                         meta.insert(COMMITTED, wire::encode_log_id(committed).as_ref())?;
                     }
+                    meta.insert(BYTES, bytes.to_be_bytes().as_slice())?;
                 }
                 Op::Vote { vote, .. } => {
                     meta.insert(VOTE, wire::vote_to(vote).encode_to_vec().as_slice())?;
@@ -172,8 +177,9 @@ fn write(db: &Database, ops: &[Op]) -> Result<Option<u64>, redb::Error> {
                     entries.retain_in(*from.., |_, _| false)?;
                     end = end.map(|end: u64| end.min(*from));
                 }
-                Op::Purge { upto, .. } => {
+                Op::Purge { upto, bytes, .. } => {
                     meta.insert(PURGED, wire::encode_log_id(upto).as_ref())?;
+                    meta.insert(BYTES, bytes.to_be_bytes().as_slice())?;
                     entries.retain_in(..=upto.index, |_, _| false)?;
                     end = end.max(Some(upto.index + 1));
                 }

@@ -60,7 +60,7 @@ async fn a_received_state_that_stands_elsewhere_is_deleted_and_the_old_one_kept(
         Machine::open(dir.path(), open_log(other.path()).flushed(), Planted::NONE, None).unwrap();
     let receive = |machine: &Machine, name| {
         let path = machine.scratch(name);
-        crate::state::State::export(&rows, &path).unwrap();
+        crate::state::Import::copy(&rows, &path).unwrap();
         path
     };
     let wrong = SnapshotMeta { last_log_id: Some(log_id(1, 9)), ..sent.meta.clone() };

@@ -36,6 +36,50 @@ async fn a_reopened_log_has_what_it_had() {
 }
 
 #[tokio::test]
+async fn a_reopened_log_knows_its_length_and_offers_nothing_new_for_cutting() {
+    let dir = TempDir::new().unwrap();
+    let mut log = open_log(dir.path());
+    append(&mut log, (0..40).map(|index| entry(1, index, 1 << 20))).await;
+    let (bytes, kept) = (log.bytes(), log.newest_from().unwrap());
+    assert!(bytes > 40 << 20 && (20..40).contains(&kept), "{bytes} bytes, kept from {kept}");
+    log.close();
+    drop(log);
+
+    let mut log = open_log(dir.path());
+    assert_eq!(log.bytes(), bytes);
+    append(&mut log, [entry(1, 40, 10)]).await;
+    assert_eq!(log.newest_from(), None, "the entries of the last minutes would be cut");
+    append(&mut log, (41..60).map(|index| entry(1, index, 1 << 20))).await;
+    assert!(log.newest_from().is_some_and(|from| (41..60).contains(&from)));
+    log.purge(log_id(1, 45)).await.unwrap();
+    let bytes = log.bytes();
+    assert!(bytes < 16 << 20, "{bytes}");
+    log.close();
+    drop(log);
+    assert_eq!(open_log(dir.path()).bytes(), bytes);
+}
+
+#[tokio::test]
+async fn a_log_cut_up_to_an_installed_state_ends_there_whatever_its_terms_were() {
+    let dir = TempDir::new().unwrap();
+    let mut log = open_log(dir.path());
+    append(&mut log, (0..=10).map(|index| entry(1, index, 10))).await;
+    append(&mut log, [entry(3, 11, 10)]).await;
+    // The state of a later leader that never had entry 11 of term 3.
+    log.purge(log_id(2, 12)).await.unwrap();
+    for reopened in [false, true] {
+        let state = log.get_log_state().await.unwrap();
+        let ends = Some(log_id(2, 12));
+        assert_eq!((state.last_purged_log_id, state.last_log_id), (ends, ends), "reopened: {reopened}");
+        log.close();
+        drop(log);
+        log = open_log(dir.path());
+    }
+    append(&mut log, [entry(4, 13, 10)]).await;
+    assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(log_id(4, 13)));
+}
+
+#[tokio::test]
 async fn committed_costs_no_fsync_of_its_own() {
     let dir = TempDir::new().unwrap();
     let mut log = open_log(dir.path());

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::super::bench::{Bench, commit, held_by, manifest, put, repo, tag};
 use super::super::key::Table;
 use super::super::rows::Rows as _;
-use super::super::{ApplyEntry, State, StateError, View};
+use super::super::{ApplyEntry, Import, ImportError, State, StateError, View};
 use crate::command::{Command, Outcome};
 use crate::digest::Digest;
 use crate::planted::Planted;
@@ -56,18 +56,84 @@ fn a_crash_falls_back_to_the_last_checkpoint_and_replays_the_rest() {
 }
 
 #[test]
-fn an_exported_state_opens_as_the_same_state() {
+fn an_exported_state_is_imported_as_the_same_state() {
     let bench = filled();
     let view = bench.view();
-    let to = bench.dir.path().join("exported.redb");
-    let exported = State::export(&view, &to).unwrap();
-    let bytes = std::fs::read(&to).unwrap();
+    let (sent, to) = (bench.dir.path().join("sent"), bench.dir.path().join("imported.redb"));
+    let exported = State::export(&view, &sent, &mut |_| Ok(())).unwrap();
+    let bytes = std::fs::read(&sent).unwrap();
     assert_eq!((exported.digest, exported.len), (Digest::sha256(&bytes), bytes.len() as u64));
+    // Rows may be cut anywhere on their way.
+    let mut import = Import::create(&to).unwrap();
+    for (n, part) in bytes.chunks(7).enumerate() {
+        import.push(part).unwrap_or_else(|error| panic!("part {n}: {error}"));
+    }
+    import.finish().unwrap();
     let again = open(&to);
     assert_eq!(rows(&again.view().unwrap()), rows(&view));
     assert_eq!(again.view().unwrap().state_hash().unwrap(), view.state_hash().unwrap());
     assert_eq!(again.view().unwrap().log_id().unwrap(), view.log_id().unwrap());
-    assert!(matches!(State::export(&view, &to), Err(StateError::Io(_))), "it never overwrites");
+    let over = State::export(&view, &sent, &mut |_| Ok(()));
+    assert!(matches!(over, Err(StateError::Io(_))), "it never overwrites");
+    assert!(matches!(Import::create(&to), Err(StateError::Io(_))), "it never overwrites");
+}
+
+#[test]
+fn an_export_ends_when_it_is_told_to() {
+    let mut bench = filled();
+    for n in 0..8 {
+        bench.done(put("r", &manifest(&format!("{n}{}", "x".repeat(1 << 20)), &[], &[]), &["big"]));
+    }
+    let mut heard = Vec::new();
+    let ended = State::export(&bench.view(), &bench.dir.path().join("sent"), &mut |written| {
+        heard.push(written);
+        if written > 3 << 20 { Err(std::io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    });
+    assert!(matches!(ended, Err(StateError::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut));
+    assert!(heard.len() > 3 && heard.windows(2).all(|two| two[1] - two[0] < 3 << 20), "{heard:?}");
+}
+
+/// Bytes that are taken for a state are one that can be read to its end.
+fn refused(dir: &Path, bytes: &[u8]) -> Result<(), ImportError> {
+    let path = dir.join("incoming.redb");
+    let _ = std::fs::remove_file(&path);
+    let mut import = Import::create(&path)?;
+    import.push(bytes)?;
+    import.finish()
+}
+
+#[test]
+fn rows_that_no_state_has_are_refused() {
+    let bench = filled();
+    let sent = bench.dir.path().join("sent");
+    State::export(&bench.view(), &sent, &mut |_| Ok(())).unwrap();
+    let bytes = std::fs::read(&sent).unwrap();
+    refused(bench.dir.path(), &bytes).unwrap();
+    let forged = |what: &str, bytes: &[u8]| match refused(bench.dir.path(), bytes) {
+        Err(ImportError::Forged(_)) => {}
+        other => panic!("{what}: {other:?}"),
+    };
+    forged("cut off in a row", &bytes[..bytes.len() - 1]);
+    forged("the same again", &[&bytes[..], &bytes[..]].concat());
+    forged("a table that is none", &[&bytes[..], &[99, 0, 0, 0, 0, 0, 0, 0, 0]].concat());
+    forged("a key of 4 GiB", &[0, 255, 255, 255, 255, 0, 0, 0, 0]);
+    forged("a value of 4 GiB", &[0, 0, 0, 0, 0, 255, 255, 255, 255]);
+    forged("a row of no repository", &[7, 0, 0, 0, 1, 0, 0, 0, 0, b'r']);
+    // Any one byte changed: it is refused, or (a log id, which consensus looks at) is still a state.
+    let (mut taken, step) = (0, (bytes.len() / 600).max(1));
+    for at in (0..bytes.len()).step_by(step) {
+        let mut wrong = bytes.clone();
+        wrong[at] ^= 1 << (at % 8);
+        match refused(bench.dir.path(), &wrong) {
+            Err(ImportError::Forged(_)) => {}
+            Err(ImportError::State(error)) => panic!("byte {at}: {error}"),
+            Ok(()) => {
+                taken += 1;
+                drop(rows(&open(&bench.dir.path().join("incoming.redb")).view().unwrap()));
+            }
+        }
+    }
+    assert!(taken < 10, "{taken} of about 600 changes were taken");
 }
 
 #[test]
