@@ -45,6 +45,11 @@ impl Collector for NodeMetrics {
         gauge(&mut out, "trow_raft_term", "The current term", raft.term)?;
         gauge(&mut out, "trow_raft_applied_index", "Log index applied here", raft.applied)?;
         gauge(&mut out, "trow_raft_commit_index", "Log index known to be committed", raft.committed)?;
+        gauge(&mut out, "trow_raft_purged_index", "Log index up to which the log was cut", raft.purged)?;
+        gauge(&mut out, "trow_raft_log_bytes", "Bytes of the log", raft.log_bytes)?;
+        let installed = ConstCounter::new(raft.installed);
+        let help = "Times the whole state was received and installed";
+        installed.encode(out.encode_descriptor("trow_raft_installs", help, None, MetricType::Counter)?)?;
         let fsyncs = ConstCounter::new(raft.log_fsyncs);
         let descriptor =
             out.encode_descriptor("trow_raft_log_fsyncs", "fsyncs of the log", None, MetricType::Counter)?;

@@ -155,7 +155,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
         election: config.raft.election.clone(),
         grace: config.repair_grace,
         tick: tick(config),
-        log_limit: trow_raft::Settings::LOG_LIMIT,
+        log_limit: config.raft.log_limit.0,
         planted,
         connect: peers.connect(),
         silence: peers.silence_fn(),

@@ -134,6 +134,9 @@ fn timers(config: &Config, r: &mut Reader) {
         let why = "must begin at twice raft.heartbeat or later, or a late heartbeat deposes the leader";
         r.problem("raft.election", why);
     }
+    if raft.log_limit.0 < 1 << 20 {
+        r.problem("raft.log_limit", "must be at least 1MiB");
+    }
     if config.gc_grace.is_zero() {
         r.problem("gc.grace", "must be more than 0s, or a blob may go before its manifest comes");
     }

@@ -92,6 +92,8 @@ pub struct Raft {
     pub heartbeat: Duration,
     /// How long a silent leader is waited for.
     pub election: Range<Duration>,
+    /// The log is cut when it has grown by this much.
+    pub log_limit: ByteSize,
 }
 
 /// Limits of upload sessions on this node.
@@ -186,6 +188,7 @@ impl Config {
         let raft = Raft {
             heartbeat: r.or("raft.heartbeat", Duration::from_millis(150)),
             election: r.or("raft.election", Duration::from_millis(500)..Duration::from_millis(800)),
+            log_limit: r.or("raft.log_limit", ByteSize(trow_raft::Settings::LOG_LIMIT)),
         };
         let factor = r.or("replication.factor", 3_u64);
         let uploads = Uploads {
