@@ -9,7 +9,7 @@
 //! - [`content`], [`client`], [`upload`], [`image`], [`admin`], [`metrics`]: pushing, pulling, asking;
 //! - [`front`], [`conformance`]: one address for all nodes, and the official judge of what it answers;
 //! - [`tool`], [`layout`], [`registry`]: what other people's programs need, and those programs;
-//! - [`history`], [`check`], [`load`], [`audit`]: what clients saw, and whether it was right;
+//! - [`history`], [`check`], [`load`], [`kept`], [`mixed`], [`audit`]: what clients saw, and whether it was right;
 //! - [`fault`], [`standstill`], [`disk`], [`powered`], [`strace`]: what is done to it;
 //! - [`report`]: what a scenario found.
 //!
@@ -39,7 +39,9 @@ pub mod tool;
 pub mod audit;
 pub mod check;
 pub mod history;
+pub mod kept;
 pub mod load;
+pub mod mixed;
 
 pub mod disk;
 pub mod fault;
