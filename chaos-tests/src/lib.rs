@@ -10,7 +10,8 @@
 //! - [`front`], [`conformance`]: one address for all nodes, and the official judge of what it answers;
 //! - [`tool`], [`layout`], [`registry`]: what other people's programs need, and those programs;
 //! - [`history`], [`check`], [`load`], [`kept`], [`mixed`], [`audit`]: what clients saw, and whether it was right;
-//! - [`fault`], [`standstill`], [`disk`], [`powered`], [`strace`]: what is done to it;
+//! - [`fault`], [`standstill`], [`disk`], [`powered`], [`strace`], [`steps`], [`link`], [`away`]: what is
+//!   done to it;
 //! - [`report`]: what a scenario found.
 //!
 //! Invariant: whatever a scenario starts or mounts is gone when its handle is dropped.
@@ -43,10 +44,13 @@ pub mod kept;
 pub mod load;
 pub mod mixed;
 
+pub mod away;
 pub mod disk;
 pub mod fault;
+pub mod link;
 pub mod powered;
 pub mod standstill;
+pub mod steps;
 pub mod strace;
 
 pub mod report;

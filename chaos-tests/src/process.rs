@@ -116,6 +116,11 @@ impl Node {
         }
     }
 
+    /// Whether every thread of the process is stopped.
+    pub fn stands_still(&self) -> bool {
+        self.pid().is_some_and(stands_still)
+    }
+
     /// SIGCONT.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
@@ -189,6 +194,12 @@ impl Node {
         let line = status.lines().find(|line| line.starts_with(field)).context("no such field")?;
         let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
         Ok(kib * 1024)
+    }
+
+    /// Begins anew with [`Node::peak_memory`].
+    pub fn forget_peak_memory(&self) -> Result<()> {
+        let pid = self.pid().context("the node does not run")?;
+        Ok(std::fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
     }
 
     /// The last `lines` lines of its output.
