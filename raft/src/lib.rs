@@ -39,5 +39,5 @@ pub use metadata::{
 pub use name::{RepoName, Tag};
 pub use planted::{Planted, Variant};
 pub use state::{
-    ApplyEntry, BlobRow, Exported, LinkRow, ManifestRow, State, StateError, TagMove, TagRow, View,
+    ApplyEntry, BlobRow, Exported, LinkRow, ManifestRow, Stamp, State, StateError, TagMove, TagRow, View,
 };

@@ -121,14 +121,21 @@ impl Metadata {
     /// What is applied here, for hits by digest: a starting node first waits for its first
     /// confirmed read, or to know that there is no quorum.
     pub async fn digest_view(&self) -> View {
-        // The sender lives as long as the handle, so that the wait ends.
-        let _ = self.0.started.subscribe().wait_for(|started| *started).await;
+        self.started().await;
         self.local()
     }
 
     /// Whether a starting node is done with waiting for its first confirmed read.
     pub fn has_looked(&self) -> bool {
         *self.0.started.borrow()
+    }
+
+    /// Waits until hits by digest may be answered; see [`Metadata::digest_view`].
+    pub async fn started(&self) {
+        if !*self.0.started.borrow() {
+            // The sender lives as long as the handle, so that the wait ends.
+            let _ = self.0.started.subscribe().wait_for(|started| *started).await;
+        }
     }
 
     /// The index applied here; changes with each batch.

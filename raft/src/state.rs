@@ -25,6 +25,7 @@ mod schedules;
 #[cfg(test)]
 mod tests;
 mod valid;
+mod versions;
 mod view;
 mod writer;
 
@@ -39,6 +40,7 @@ pub(crate) use export::FORMAT;
 pub(crate) use import::{Import, ImportError};
 pub use row::{BlobRow, LinkRow, ManifestRow, TagMove, TagRow};
 pub(crate) use row::{state_number, state_of};
+pub use versions::Stamp;
 pub use view::View;
 
 use crate::command::{Applied, Envelope};
@@ -51,6 +53,7 @@ use crate::planted::Planted;
 pub struct State {
     database: redb::Database,
     planted: Planted,
+    versions: Arc<versions::Versions>,
 }
 
 /// A committed entry as apply takes it.
@@ -87,7 +90,7 @@ impl State {
     /// An empty state that is gone with the process.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn in_memory() -> Result<State, StateError> {
-        Ok(State { database: file::in_memory()?, planted: Planted::NONE })
+        Ok(State { database: file::in_memory()?, planted: Planted::NONE, versions: Arc::default() })
     }
 
     /// As [`State::open`]; on a full disk it goes on from `reserve`.
@@ -97,7 +100,7 @@ impl State {
         reserve: Option<&Arc<Reserve>>,
     ) -> Result<State, StateError> {
         let database = file::open(file, planted, reserve)?;
-        let state = State { database, planted };
+        let state = State { database, planted, versions: Arc::default() };
         match state.view()?.level()? {
             level if level > crate::command::LEVEL => Err(StateError::Level { level }),
             _ => Ok(state),
@@ -106,7 +109,7 @@ impl State {
 
     /// The state as it is now, and stays in this view.
     pub fn view(&self) -> Result<View, StateError> {
-        Ok(View::new(rows::Snapshot(self.database.begin_read()?)))
+        Ok(View::new(rows::Snapshot(self.database.begin_read()?), self.versions.clone()))
     }
 
     /// Applies committed entries in one transaction, and says what came of each.
@@ -118,7 +121,7 @@ impl State {
     pub fn apply(&self, entries: &[ApplyEntry]) -> Result<Vec<Applied>, StateError> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(redb::Durability::None)?;
-        let applied = apply::batch(&transaction, entries, self.planted)?;
+        let applied = apply::batch(&transaction, entries, &self.versions, self.planted)?;
         transaction.commit()?;
         Ok(applied)
     }
@@ -134,9 +137,15 @@ impl State {
         transaction.set_durability(redb::Durability::Immediate)?;
         // Without it an unclean open walks the whole file.
         transaction.set_quick_repair(true);
-        let applied = writer::Writer::open(&transaction)?.applied()?;
+        let applied = writer::Writer::open(&transaction, &self.versions, 0)?.applied()?;
         transaction.commit()?;
         Ok(applied)
+    }
+
+    /// To be called before another state takes this one's place: what was read from this one and
+    /// kept is void from now on.
+    pub(crate) fn retire(&self) {
+        self.versions.retire();
     }
 
     /// Writes all rows of `view` into a new file at `to`, as they are sent. `go_on` hears now and

@@ -326,6 +326,7 @@ impl Machine {
                 false => Err(io::Error::other("the snapshot does not stand where its header says")),
             }
         })?;
+        self.state().retire();
         *self.0.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(state);
         Ok(())
     }

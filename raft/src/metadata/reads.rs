@@ -39,12 +39,21 @@ impl Metadata {
     /// # Errors
     /// No quorum confirmed it within `wait`.
     pub async fn read(&self, wait: Duration) -> Result<View, NoQuorum> {
+        self.confirm(wait).await?;
+        Ok(self.local())
+    }
+
+    /// Returns once what is applied here holds everything acknowledged anywhere before this call.
+    ///
+    /// # Errors
+    /// No quorum confirmed it within `wait`.
+    pub async fn confirm(&self, wait: Duration) -> Result<(), NoQuorum> {
         let deadline = Instant::now() + wait;
         loop {
             if let Ok(Some(index)) = tokio::time::timeout_at(deadline, self.read_index()).await {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if self.applied_within(index, left).await {
-                    return Ok(self.local());
+                    return Ok(());
                 }
             }
             if Instant::now() >= deadline {

@@ -18,6 +18,7 @@ use redb::WriteTransaction;
 
 use super::key::{Table, meta};
 use super::rows::Rows;
+use super::versions::Versions;
 use super::writer::Writer;
 use super::{ApplyEntry, StateError};
 use crate::command::{Applied, Command, Envelope, LEVEL, Outcome, Refusal};
@@ -43,9 +44,11 @@ struct Context<'e> {
 pub(super) fn batch(
     transaction: &WriteTransaction,
     entries: &[ApplyEntry],
+    versions: &Versions,
     planted: Planted,
 ) -> Result<Vec<Applied>, StateError> {
-    let mut writer = Writer::open(transaction)?;
+    let first = entries.first().map_or(0, |entry| entry.index);
+    let mut writer = Writer::open(transaction, versions, first)?;
     let mut outcomes = Vec::with_capacity(entries.len());
     for entry in entries {
         outcomes.push(one(&mut writer, entry, planted)?);

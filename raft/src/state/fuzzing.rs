@@ -31,7 +31,7 @@ pub(crate) fn apply(envelope: Envelope) {
             ApplyEntry { index: LAST + 1, log_id: Bytes::new(), envelope: Some(envelope), membership: None };
         // Twice, as a retry is.
         let again = ApplyEntry { index: LAST + 2, ..entry.clone() };
-        match batch(&transaction, &[entry, again], Planted::NONE) {
+        match batch(&transaction, &[entry, again], &state.versions, Planted::NONE) {
             Ok(outcomes) => assert_eq!(outcomes.len(), 2),
             Err(error) => panic!("a command ends every process: {error}"),
         }

@@ -4,3 +4,4 @@ mod commands;
 mod cost;
 mod file;
 mod random;
+mod versions;

@@ -4,12 +4,14 @@
 //! every page that it can still see, so it is for the length of a request and not longer.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::key::{self, Table, meta};
 use super::row::{BlobRow, LinkRow, ManifestRow, Row, TagRow};
 use super::rows::{Rows, Snapshot};
+use super::versions::{Stamp, Versions};
 use super::{StateError, hash};
 use crate::digest::{Algorithm, Digest, PartitionId};
 use crate::id::{ClusterId, NodeId};
@@ -19,6 +21,7 @@ use crate::name::{RepoName, Tag};
 /// One consistent state. Cheap to make; see the module.
 pub struct View {
     rows: Snapshot,
+    versions: Arc<Versions>,
 }
 
 impl fmt::Debug for View {
@@ -43,8 +46,8 @@ fn resume(prefix: &[u8], after: Option<&[u8]>) -> Vec<u8> {
 
 /// Every method fails only with the state itself: an error ends the process.
 impl View {
-    pub(super) fn new(rows: Snapshot) -> Self {
-        View { rows }
+    pub(super) fn new(rows: Snapshot, versions: Arc<Versions>) -> Self {
+        View { rows, versions }
     }
 
     pub(super) fn rows(&self) -> &Snapshot {
@@ -230,6 +233,16 @@ impl View {
     /// Where a tag points.
     pub fn tag(&self, repo: &RepoName, tag: &Tag) -> Result<Option<TagRow>, StateError> {
         self.rows.tag(repo, tag)
+    }
+
+    /// Says later whether the manifest, and the tag that it was found by, are still as they are
+    /// here.
+    pub fn stamp(&self, repo: &RepoName, tag: Option<&Tag>, digest: &Digest) -> Result<Stamp, StateError> {
+        let manifest = key::repo_digest(repo, digest);
+        let manifest = (Table::Manifest, &manifest[..]);
+        let tag = tag.map(|tag| key::tag(repo, tag));
+        let tag = tag.as_ref().map_or(manifest, |tag| (Table::Tag, &tag[..]));
+        Ok(Stamp::new(&self.versions, self.applied()?, [tag, manifest]))
     }
 
     /// At most `limit` tags of the repository after `after`, in byte order.

@@ -1,11 +1,12 @@
-//! Rows inside a write transaction: every change goes through here, so that the state hash and
-//! the counts follow.
+//! Rows inside a write transaction: every change goes through here, so that the state hash, the
+//! counts and the versions of what readers keep follow.
 
 use redb::{ReadableTable, Table as RedbTable, WriteTransaction};
 
 use super::key::{self, Table, meta};
 use super::row::{BlobRow, Row};
 use super::rows::{Rows, Visit, scan};
+use super::versions::Versions;
 use super::{StateError, hash};
 use crate::digest::Digest;
 
@@ -13,6 +14,9 @@ use crate::digest::Digest;
 pub(super) struct Writer<'t> {
     tables: Vec<RedbTable<'t, &'static [u8], &'static [u8]>>,
     hash: u64,
+    versions: &'t Versions,
+    /// Index of the batch's first entry.
+    first: u64,
 }
 
 /// What one blob's row adds to the counts.
@@ -46,12 +50,17 @@ impl Rows for Writer<'_> {
 }
 
 impl<'t> Writer<'t> {
-    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StateError> {
+    /// For the batch that begins with the entry at `first`.
+    pub(super) fn open(
+        transaction: &'t WriteTransaction,
+        versions: &'t Versions,
+        first: u64,
+    ) -> Result<Self, StateError> {
         let mut tables = Vec::with_capacity(Table::ALL.len());
         for table in Table::ALL {
             tables.push(transaction.open_table(table.definition())?);
         }
-        let mut writer = Writer { tables, hash: 0 };
+        let mut writer = Writer { tables, hash: 0, versions, first };
         writer.hash = writer.number(Table::Consensus, meta::HASH)?;
         Ok(writer)
     }
@@ -62,6 +71,7 @@ impl<'t> Writer<'t> {
     }
 
     pub(super) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        self.versions.changes(table, key, self.first);
         let old = self.tables[table as usize].insert(key, value)?;
         if table.is_agreed() {
             if let Some(old) = old {
@@ -74,6 +84,7 @@ impl<'t> Writer<'t> {
 
     /// Removes the row; whether there was one.
     pub(super) fn remove(&mut self, table: Table, key: &[u8]) -> Result<bool, StateError> {
+        self.versions.changes(table, key, self.first);
         let Some(old) = self.tables[table as usize].remove(key)? else {
             return Ok(false);
         };

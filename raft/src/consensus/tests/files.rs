@@ -82,3 +82,19 @@ async fn a_received_state_that_stands_elsewhere_is_deleted_and_the_old_one_kept(
     assert!(under_way.exists(), "a file under construction was deleted");
     assert_eq!(files().len(), 3, "{:?}", files());
 }
+
+#[tokio::test]
+async fn an_installed_snapshot_voids_what_readers_kept() {
+    let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (name, digest) = ("r".parse().unwrap(), crate::digest::Digest::sha256(b"m"));
+    let mut source = open(&filled(other.path()).await).unwrap();
+    let sent = source.get_current_snapshot().await.unwrap().unwrap();
+    let flushed = tokio::sync::watch::Sender::new(9).subscribe();
+    let mut machine = Machine::open(&dir.path().join("state"), flushed, Planted::NONE, None).unwrap();
+    apply(&mut machine, [membership(0), entry(1, 1, 10)]).await;
+    let before = machine.view().stamp(&name, None, &digest).unwrap();
+    assert!(before.holds());
+    machine.install_snapshot(&sent.meta, sent.snapshot).await.unwrap();
+    assert!(!before.holds());
+    assert!(machine.view().stamp(&name, None, &digest).unwrap().holds());
+}
