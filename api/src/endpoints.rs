@@ -17,6 +17,7 @@ use crate::body::{Incoming, Room};
 use crate::changes::Changes;
 use crate::error::{Error, Problem};
 use crate::graces::Graces;
+use crate::manifest::replies::{Asked, Replies};
 use crate::manifest::{self, Push};
 use crate::metrics::HttpMetrics;
 use crate::query::Query;
@@ -31,6 +32,7 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 /// The handles that endpoints are given, each only those it uses.
 pub(crate) struct Endpoints {
     reads: Reads,
+    replies: Replies,
     changes: Changes,
     graces: Graces,
     blobs: Arc<dyn Blobs>,
@@ -82,6 +84,7 @@ impl Endpoints {
     pub(crate) fn new(api: Api) -> Self {
         Endpoints {
             reads: Reads::new(api.metadata.clone(), api.settings.without_quorum),
+            replies: api.replies,
             changes: Changes::new(api.metadata.clone()),
             graces: Graces::new(api.metadata, api.settings.gc_grace),
             blobs: api.blobs,
@@ -160,7 +163,8 @@ impl Endpoints {
             Route::Tags(repo) if pull => tags::list(reads, &repo, query).await,
             Route::Referrers(repo, subject) if pull => referrers::list(reads, &repo, &subject, query).await,
             Route::Manifest(repo, reference) if pull => {
-                manifest::get(reads, &repo, &reference, request, is_head).await
+                let asked = Asked { repo: &repo, reference: &reference };
+                manifest::get(reads, &self.replies, asked, request, is_head).await
             }
             Route::Manifest(repo, reference) if method == Method::PUT => {
                 let sparse = self.settings.sparse;

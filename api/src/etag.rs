@@ -19,6 +19,9 @@ pub(crate) fn of(digest: &Digest) -> String {
 /// Whether the client has this content already, as it says in `If-None-Match`: a list of tags, in
 /// any of the ways in which clients write them, or `*`.
 pub(crate) fn is_known(request: &HeaderMap, digest: &Digest) -> bool {
+    if !request.contains_key(IF_NONE_MATCH) {
+        return false;
+    }
     let tag = of(digest);
     let values = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut listed = values.flat_map(|value| value.split(',')).map(str::trim);

@@ -22,6 +22,7 @@ mod upload;
 
 mod changes;
 mod graces;
+pub mod hot;
 mod reads;
 
 pub mod auth;
@@ -41,5 +42,6 @@ pub mod blobs;
 pub use auth::{Access, AdminToken, Auth};
 pub use blobs::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
 pub use error::{Error, Problem};
+pub use manifest::replies::Replies;
 pub use metrics::HttpMetrics;
 pub use server::{Api, Settings, WithoutQuorum, router};

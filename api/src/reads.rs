@@ -52,12 +52,30 @@ impl Reads {
         &self,
         look: impl Fn(&View) -> Result<Option<T>, StateError>,
     ) -> Result<Found<T>, Error> {
-        let since = match self.metadata.read(NAME_WAIT).await {
-            Ok(view) => return Found::confirmed(&view, look),
+        self.by_name_or(|| None, look).await
+    }
+
+    /// As [`Self::by_name`]; what `kept` gives is as good as a look at what is applied when it is
+    /// asked, and spares one.
+    pub(crate) async fn by_name_or<T>(
+        &self,
+        kept: impl Fn() -> Option<Found<T>>,
+        look: impl Fn(&View) -> Result<Option<T>, StateError>,
+    ) -> Result<Found<T>, Error> {
+        let since = match self.metadata.confirm(NAME_WAIT).await {
+            Ok(()) => {
+                return match kept() {
+                    Some(found) => Ok(found),
+                    None => Found::confirmed(&self.metadata.local(), look),
+                };
+            }
             Err(NoQuorum { since }) => since,
         };
         if self.without_quorum == WithoutQuorum::Refuse {
             return Err(no_quorum());
+        }
+        if let Some(found) = kept() {
+            return Ok(Found { warning: Some(stale_since(since)), ..found });
         }
         if let Some(found) = self.applied_here(&look, Some(stale_since(since)))? {
             return Ok(found);
@@ -70,8 +88,21 @@ impl Reads {
         &self,
         look: impl Fn(&View) -> Result<Option<T>, StateError>,
     ) -> Result<Found<T>, Error> {
+        self.by_digest_or(|| None, look).await
+    }
+
+    /// As [`Self::by_digest`], with `kept` as in [`Self::by_name_or`].
+    pub(crate) async fn by_digest_or<T>(
+        &self,
+        kept: impl Fn() -> Option<Found<T>>,
+        look: impl Fn(&View) -> Result<Option<T>, StateError>,
+    ) -> Result<Found<T>, Error> {
+        self.metadata.started().await;
+        if let Some(found) = kept() {
+            return Ok(found);
+        }
         {
-            let view = self.metadata.digest_view().await;
+            let view = self.metadata.local();
             let value = look(&view)?;
             if value.is_some() {
                 return Ok(Found { value, at: view.applied()?, warning: None });

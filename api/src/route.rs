@@ -36,7 +36,7 @@ pub enum Route {
 }
 
 /// The last segment of a manifest's path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reference {
     /// It has a colon, which no tag has.
     Digest(Digest),

@@ -18,6 +18,7 @@ use trow_raft::Metadata;
 use crate::auth::{AdminToken, Auth};
 use crate::blobs::Blobs;
 use crate::error::{Error, Problem};
+use crate::manifest::replies::Replies;
 use crate::metrics::HttpMetrics;
 use crate::request_id::{self, RequestId};
 
@@ -31,6 +32,8 @@ pub struct Api {
     pub node: String,
     /// Lets an administrator in.
     pub token: AdminToken,
+    /// What is kept in memory for reads of manifests.
+    pub replies: Replies,
     /// Where requests are counted.
     pub metrics: HttpMetrics,
     /// What may be chosen.

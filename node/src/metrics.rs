@@ -11,6 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use trow_api::Replies;
 use trow_raft::Metadata;
 
 use crate::admin::audit;
@@ -31,6 +32,8 @@ pub struct NodeMetrics {
     pub traffic: Traffic,
     /// The uploads that are open here.
     pub blobs: Replicated,
+    /// What is kept in memory of manifests.
+    pub replies: Replies,
 }
 
 impl fmt::Debug for NodeMetrics {
@@ -100,6 +103,18 @@ impl Collector for NodeMetrics {
         let roles = [("home", uploads.home), ("mirror", uploads.mirror)];
         labelled(&mut out, "trow_uploads", "Open uploads by what this node is to them", "role", &roles)?;
         gauge(&mut out, "trow_upload_bytes", "Bytes staged for open uploads", uploads.bytes)?;
+
+        let hot = [("manifest", self.replies.figures()), ("blob", self.store.small_figures())];
+        let help = "Reads that memory answered (hit) or did not (miss)";
+        let mut encoder = out.encode_descriptor("trow_hot_cache_reads", help, None, MetricType::Counter)?;
+        for (cache, figures) in hot {
+            for (result, reads) in [("hit", figures.hits), ("miss", figures.misses)] {
+                let labels = [("cache", cache), ("result", result)];
+                ConstCounter::new(reads).encode(encoder.encode_family(&labels)?)?;
+            }
+        }
+        let bytes = hot.map(|(cache, figures)| (cache, figures.bytes));
+        labelled(&mut out, "trow_hot_cache_bytes", "Bytes kept in memory for reads", "cache", &bytes)?;
 
         let help = "Bytes to and from other nodes, inside TLS";
         let mut encoder = out.encode_descriptor("trow_peer_bytes", help, None, MetricType::Counter)?;

@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use trow_api::{Access, AdminToken, Api, Auth, HttpMetrics};
+use trow_api::{Access, AdminToken, Api, Auth, HttpMetrics, Replies};
 use trow_raft::command::LEVEL;
 use trow_raft::{Member, MemberState, Metadata, Planted};
 
@@ -196,7 +196,15 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
         let metrics = HttpMetrics::register(&mut registry);
         let traffic = peers.traffic().clone();
         let (agreed, here) = (metadata.clone(), store.clone());
-        let figures = NodeMetrics { metadata: agreed, store: here, auditor, traffic, blobs: blobs.clone() };
+        let replies = Replies::default();
+        let figures = NodeMetrics {
+            metadata: agreed,
+            store: here,
+            auditor,
+            traffic,
+            blobs: blobs.clone(),
+            replies: replies.clone(),
+        };
         registry.register_collector(Box::new(figures));
         if let Some(tls) = &client_tls {
             tls.register(&mut registry);
@@ -206,6 +214,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
             blobs: Arc::new(blobs),
             node: me.name.clone(),
             token,
+            replies,
             metrics,
             settings,
             admin: admin::router(admin),

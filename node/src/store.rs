@@ -19,6 +19,7 @@ mod ledger;
 mod locks;
 mod quarantine;
 mod read;
+mod small;
 mod space;
 mod stage;
 mod sync;
@@ -31,13 +32,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
+use bytes::Bytes;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
+use trow_api::hot::Figures;
 use trow_raft::{Algorithm, Digest, Evidence, Generation, NodeId, Planted};
 
 pub use error::{HoldError, ReadError, StoreError};
 pub use ledger::Acknowledged;
 pub use read::BlobBody;
+pub use small::SMALL;
 pub use stage::Staged;
 
 /// Bytes that one checksum covers, and the most that a read yields at once.
@@ -56,6 +60,7 @@ struct Inner {
     locks: locks::Locks,
     ledger: Mutex<ledger::Ledger>,
     index: index::Index,
+    small: small::Small,
     /// Bytes of all blobs.
     usage: AtomicU64,
     staged: AtomicU64,
@@ -117,6 +122,7 @@ impl Store {
         let inner = Inner {
             ledger: Mutex::new(ledger::Ledger::open(dir, &layout.generation())?),
             index: index::Index::open(&layout.index()),
+            small: small::Small::default(),
             layout,
             planted,
             dirs,
@@ -175,6 +181,32 @@ impl Store {
     /// [`ReadError::NotHere`] when it is not held or turned out to be damaged.
     pub async fn open_blob(&self, digest: &Digest, range: Option<Range<u64>>) -> Result<BlobBody, ReadError> {
         read::open(Arc::clone(&self.inner), *digest, range).await
+    }
+
+    /// The bytes of a small blob that is kept in memory, from here or from another node. Damage to
+    /// its file goes unnoticed.
+    pub fn kept(&self, digest: &Digest) -> Option<Bytes> {
+        self.inner.small.get(digest)
+    }
+
+    /// The bytes of a held blob of `size` bytes, at most [`SMALL`], from disk; kept in memory from
+    /// now on.
+    ///
+    /// # Errors
+    /// As [`Store::open_blob`]; [`ReadError::NotHere`] also when it has another size.
+    pub async fn read_small(&self, digest: &Digest, size: u64) -> Result<Bytes, ReadError> {
+        let (inner, digest) = (Arc::clone(&self.inner), *digest);
+        blocking(move || read::small(inner, digest, size)).await
+    }
+
+    /// Keeps a small blob that came from another node in memory; nothing if it has not the digest.
+    pub fn keep(&self, digest: &Digest, bytes: Bytes) {
+        self.inner.keep_relayed(digest, bytes);
+    }
+
+    /// How well the memory of small blobs does.
+    pub fn small_figures(&self) -> Figures {
+        self.inner.small.figures()
     }
 
     /// The size of the blob if it is here. No promise that it stays: see [`Store::confirm`].

@@ -10,6 +10,7 @@ mod errors;
 mod fallback;
 mod graces;
 mod hostile;
+mod kept;
 mod kinds;
 mod lists;
 mod manifests;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use trow_api::blobs::memory::Memory;
-use trow_api::{AdminToken, Api, HttpMetrics, Settings};
+use trow_api::{AdminToken, Api, HttpMetrics, Replies, Settings};
 use trow_raft::{Algorithm, Digest, Evidence, Generation, Member, MemberState, Metadata, NodeId};
 
 pub const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -26,6 +26,7 @@ pub struct Registry {
     pub address: String,
     pub blobs: Arc<Memory>,
     pub counters: Counters,
+    pub replies: Replies,
     pub metadata: Metadata,
     client: Client,
     _dirs: Vec<tempfile::TempDir>,
@@ -76,11 +77,13 @@ impl Registry {
         dirs: Vec<tempfile::TempDir>,
     ) -> Registry {
         let mut counters = Counters::default();
+        let replies = Replies::default();
         let api = Api {
             metadata: metadata.clone(),
             blobs: blobs.clone(),
             node: "n1".into(),
             token: AdminToken::new(TOKEN),
+            replies: replies.clone(),
             metrics: HttpMetrics::register(&mut counters),
             settings,
             admin: axum::Router::new(),
@@ -91,7 +94,7 @@ impl Registry {
         // The second test of the process finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(BOUND).build().unwrap();
-        Registry { address, blobs, counters, metadata, client, _dirs: dirs }
+        Registry { address, blobs, counters, replies, metadata, client, _dirs: dirs }
     }
 
     pub fn url(&self, path: &str) -> String {

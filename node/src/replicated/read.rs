@@ -4,7 +4,8 @@
 //! that dies, stalls or finds its copy damaged is followed by the next at the byte reached; a
 //! relayed whole blob is hashed on its way and its last piece withheld until the digest matches
 //! (ranges rest on the chunk checksums of the node that serves them). What does not match ends in
-//! an error, never cleanly. Never does: keep a copy.
+//! an error, never cleanly. Small blobs are read whole, hashed, and kept in memory for the next
+//! reader. Never does: keep a copy on disk.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,7 +23,7 @@ use trow_raft::{Algorithm, Digest, NodeId, StateError};
 use super::agreement::Agreement;
 use super::candidates;
 use crate::peer_blobs::PeerBlobs;
-use crate::store::{ReadError, Store};
+use crate::store::{ReadError, SMALL, Store};
 
 /// Every node is asked this often before the bytes are given up: a copy may be on its way from
 /// one that was asked too early to one that was asked too late.
@@ -40,6 +41,12 @@ pub(super) async fn open(
     size: u64,
     range: Range<u64>,
 ) -> Result<ByteStream, ReadBlobError> {
+    if size <= SMALL
+        && let Some(bytes) = store.kept(digest).filter(|bytes| bytes.len() as u64 == size)
+    {
+        let part = range.start.min(size) as usize..range.end.min(size) as usize;
+        return Ok(once(bytes.slice(part)));
+    }
     let mut reader = Reader {
         me,
         store: store.clone(),
@@ -53,6 +60,7 @@ pub(super) async fn open(
         queue: VecDeque::new(),
         round: 0,
         hash: (range.start == 0 && range.end >= size).then(|| Hasher::new(digest.algorithm())),
+        whole: Vec::new(),
     };
     // The first byte is fetched before anything is promised: until then another node can be tried
     // by the client as well.
@@ -87,6 +95,8 @@ struct Reader {
     round: u32,
     /// Of all bytes so far, while all of them were relayed and the whole blob was asked for.
     hash: Option<Hasher>,
+    /// The bytes that went into `hash`, of a small blob.
+    whole: Vec<u8>,
 }
 
 impl Reader {
@@ -130,11 +140,17 @@ impl Reader {
         }
         let Some(hash) = &mut self.hash else { return Ok(()) };
         hash.update(bytes);
+        if self.size <= SMALL {
+            self.whole.extend_from_slice(bytes);
+        }
         if self.at < self.end {
             return Ok(());
         }
         let computed = self.hash.take().map(Hasher::finish);
         if computed.is_some_and(|computed| computed == self.digest.as_bytes()) {
+            if self.size <= SMALL {
+                self.store.keep(&self.digest, std::mem::take(&mut self.whole).into());
+            }
             return Ok(());
         }
         tracing::error!(digest = %self.digest, last_source = %node, "peers sent bytes that do not have the digest");
@@ -147,10 +163,8 @@ impl Reader {
             while let Some(node) = self.queue.pop_front() {
                 let wanted = self.at..self.end;
                 if node == self.me {
-                    match self.store.open_blob(&self.digest, Some(wanted)).await {
-                        Ok(body) => {
-                            return Ok((node, Box::pin(body.map(|item| item.map_err(io::Error::other)))));
-                        }
+                    match here(&self.store, &self.digest, self.size, wanted).await {
+                        Ok(body) => return Ok((node, body)),
                         Err(ReadError::NotHere) => {}
                         Err(error) => warn!(digest = %self.digest, %error, "the local copy cannot be read"),
                     }
@@ -183,6 +197,25 @@ impl Reader {
         let peers = candidates::to_read(me, &partition, &away, &view.members()?, &silence);
         Ok(std::iter::once(me).chain(peers).collect())
     }
+}
+
+/// The bytes `wanted` of the copy on this node.
+async fn here(
+    store: &Store,
+    digest: &Digest,
+    size: u64,
+    wanted: Range<u64>,
+) -> Result<ByteStream, ReadError> {
+    if size <= SMALL {
+        let bytes = store.read_small(digest, size).await?;
+        return Ok(once(bytes.slice(wanted.start as usize..wanted.end as usize)));
+    }
+    let body = store.open_blob(digest, Some(wanted)).await?;
+    Ok(Box::pin(body.map(|item| item.map_err(io::Error::other))))
+}
+
+fn once(bytes: Bytes) -> ByteStream {
+    Box::pin(stream::iter([Ok(bytes)]))
 }
 
 /// A running hash of either algorithm.

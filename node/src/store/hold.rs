@@ -143,6 +143,7 @@ impl Inner {
         // next hold, or stays as a few harmless bytes.
         let _ = fs::remove_file(self.layout.sidecar(digest));
         self.uncount(metadata.len());
+        self.small.forget(digest);
         self.index.forget(digest);
         self.touched(digest);
         Ok(true)

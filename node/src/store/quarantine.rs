@@ -49,6 +49,7 @@ impl Inner {
         // It was counted with the length it had when it was held.
         let counted = self.read_sidecar(digest).map_or(metadata.len(), |sums| sums.length());
         self.uncount(counted);
+        self.small.forget(digest);
         let _ = fs::remove_file(self.layout.sidecar(digest));
         self.index.forget(digest);
         self.touched(digest);

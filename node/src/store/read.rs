@@ -16,7 +16,7 @@ use trow_raft::Digest;
 use super::checksum::Checksums;
 use super::error::{ReadError, StoreError};
 use super::hold::is_bad_disk;
-use super::{CHUNK, Inner, blocking};
+use super::{CHUNK, Inner, SMALL, blocking};
 
 /// Chunks read ahead of the client, which is all the memory that a slow one can pin.
 const AHEAD: usize = 2;
@@ -70,6 +70,25 @@ pub(super) async fn open(
         })
         .boxed();
     Ok(BlobBody { chunks })
+}
+
+/// All bytes of a small blob, checked against the digest as well, and kept in memory. Blocks.
+pub(super) fn small(inner: Arc<Inner>, digest: Digest, size: u64) -> Result<Bytes, ReadError> {
+    let opened = {
+        let _lock = inner.locks.lock(&digest);
+        inner.open_locked(&digest)?
+    };
+    let Some((file, sums)) = opened else { return Err(ReadError::NotHere) };
+    if sums.length() != size || size == 0 || size > SMALL {
+        return Err(ReadError::NotHere);
+    }
+    let source = Source { inner, digest, file, sums };
+    let bytes = source.chunk(0, &(0..size))?;
+    if Digest::of(digest.algorithm(), &bytes) != digest {
+        return Err(source.damaged(0, "its bytes do not have its digest"));
+    }
+    source.inner.keep_read(&digest, &source.file, &bytes);
+    Ok(bytes)
 }
 
 struct Source {

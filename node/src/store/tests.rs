@@ -1,5 +1,7 @@
 //! The store on real files.
 
+mod small;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

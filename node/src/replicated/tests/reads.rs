@@ -102,6 +102,39 @@ async fn the_empty_blob_is_read_like_any_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_small_blob_is_fetched_once_and_then_given_from_memory() {
+    let nodes = Nodes::new(3).await;
+    let bytes = content(9, 20_000);
+    let digest = nodes.place(&bytes, &[2, 3]).await;
+    let part = || async { read(soon(nodes.blobs(1).open(&digest, 20_000, 50..60)).await.unwrap()).await.0 };
+    assert_eq!(part().await, &bytes[50..60]);
+    assert_eq!(nodes.nodes[&id(1)].store.kept(&digest), None, "a part cannot be hashed");
+    assert_eq!(pull(&nodes, 1, &bytes).await.0, bytes);
+    nodes.net.down(2);
+    nodes.net.down(3);
+    assert_eq!(pull(&nodes, 1, &bytes).await.0, bytes);
+    assert_eq!(part().await, &bytes[50..60]);
+    assert_eq!(nodes.nodes[&id(1)].store.has(&digest), None, "not on disk");
+    let other = soon(nodes.blobs(1).open(&digest, 19_999, 0..19_999)).await;
+    assert!(matches!(other, Err(ReadBlobError::NotHere)), "of another size");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_copy_that_is_damaged_is_followed_by_another_and_not_kept() {
+    let nodes = Nodes::new(3).await;
+    let bytes = content(10, 20_000);
+    let digest = nodes.place(&bytes, &[1, 2]).await;
+    let file = nodes.file(1, &digest);
+    let mut wrong = std::fs::read(&file).unwrap();
+    wrong[5] ^= 0x40;
+    std::fs::write(&file, wrong).unwrap();
+    assert_eq!(pull(&nodes, 1, &bytes).await.0, bytes);
+    assert_eq!(nodes.holders(&digest), [2], "the damaged copy is out of the way");
+    nodes.net.lies(2);
+    assert_eq!(pull(&nodes, 1, &bytes).await.0, bytes, "from memory");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn holders_are_asked_not_assumed() {
     let nodes = Nodes::new(4).await;
     let digest = nodes.place(&content(8, 1000), &[2, 3]).await;
