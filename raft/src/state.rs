@@ -41,7 +41,7 @@ pub(crate) use import::{Import, ImportError};
 pub use row::{BlobRow, LinkRow, ManifestRow, TagMove, TagRow};
 pub(crate) use row::{state_number, state_of};
 pub use versions::Stamp;
-pub use view::View;
+pub use view::{SeeReferrer, View};
 
 use crate::command::{Applied, Envelope};
 use crate::consensus::reserve::Reserve;

@@ -30,6 +30,9 @@ impl fmt::Debug for View {
     }
 }
 
+/// Is shown a referrer with its descriptor; says whether to go on.
+pub type SeeReferrer<'s> = &'s mut dyn FnMut(Digest, &[u8]) -> Result<bool, StateError>;
+
 fn unreadable(table: Table) -> StateError {
     StateError::Row { table: table.name() }
 }
@@ -306,20 +309,25 @@ impl View {
         Ok(self.rows.get(Table::Referrer, &key::edge(repo, subject, digest))?.map(Bytes::from))
     }
 
-    /// Shows `see` the descriptor of each referrer, one at a time: there may be more than fit in
-    /// memory.
+    /// Shows `see` each referrer from `from` on, ascending, with its descriptor, until it says that
+    /// it has seen enough: there may be more than fit in memory.
     ///
     /// # Errors
-    /// The state file failed.
-    pub fn each_referrer(
+    /// The state file failed, or `see` did.
+    pub fn referrers(
         &self,
         repo: &RepoName,
         subject: &Digest,
-        see: &mut dyn FnMut(&[u8]),
+        from: Option<&Digest>,
+        see: SeeReferrer<'_>,
     ) -> Result<(), StateError> {
-        self.rows.scan_prefix(Table::Referrer, &key::repo_digest(repo, subject), &mut |_, value| {
-            see(value);
-            Ok(true)
+        let prefix = key::repo_digest(repo, subject);
+        let from = from.map_or_else(|| prefix.clone(), |from| key::edge(repo, subject, from));
+        let to = key::after_prefix(&prefix);
+        self.rows.scan(Table::Referrer, &from, to.as_deref(), &mut |key, descriptor| {
+            let digest = key::split_digest(&key[prefix.len()..]);
+            let (digest, _) = digest.ok_or_else(|| unreadable(Table::Referrer))?;
+            see(digest, descriptor)
         })
     }
 
