@@ -8,6 +8,7 @@ mod blob;
 mod client;
 mod cluster;
 mod serve;
+mod status;
 mod table;
 
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ pub use table::{Table, human_bytes};
 #[derive(Debug, Parser)]
 #[command(name = "trow", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
-    /// What is logged, to standard error: error, warn, info, debug, trace, or a filter such as `trow=debug`
+    /// What is logged, to standard error: error, warn, info, debug, trace; or a filter such as `info,trow::access=off`
     #[arg(long, env = "TROW_LOG", value_name = "FILTER", default_value = "info", global = true)]
     pub log: String,
     /// How log lines are written
@@ -165,6 +166,8 @@ mod tests {
             "dev --nodes 5 --base-port 6000 --data-dir d --config f --output json",
             "cluster init --out dir",
             "cluster status --output json --server http://127.0.0.1:1 --token-file t",
+            "cluster status --watch",
+            "cluster status --watch 500ms --output json",
             "cluster wait --for settled --timeout 60s",
             "cluster drain n1",
             "cluster remove 0123456789abcdef",

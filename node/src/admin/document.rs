@@ -64,6 +64,10 @@ pub struct MemberDocument {
     pub applied: Option<u64>,
     /// How long ago it was heard of; 0 for the node that answers, null for never.
     pub last_seen_ms: Option<u64>,
+    /// When a member that is down loses its partitions to others; 0 when it has, null when it is
+    /// up or was never heard of.
+    #[serde(default)]
+    pub repair_in_ms: Option<u64>,
     /// Its disk; null when it does not answer.
     pub disk: Option<DiskDocument>,
     /// Its uploads, mirrored ones included; null when it does not say.

@@ -1,6 +1,7 @@
 //! `GET status`: the cluster as this node knows it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use trow_raft::metadata::View;
 use trow_raft::{Leadership, Member, MemberState, NodeId, Partition, PartitionId, StateError};
@@ -26,6 +27,7 @@ impl Admin {
             voters: self.metadata.voters().into_iter().collect(),
             answers: answers.into_iter().map(|answer| (answer.node, answer)).collect(),
             me: self.metadata.id(),
+            grace: self.metadata.grace(),
         };
         // Counting reads as many rows as there are blobs without a full set of owners.
         let document = tokio::task::spawn_blocking(move || facts.document()).await;
@@ -43,6 +45,7 @@ struct Facts {
     voters: BTreeSet<NodeId>,
     answers: BTreeMap<NodeId, Answer>,
     me: NodeId,
+    grace: Duration,
 }
 
 impl Facts {
@@ -110,6 +113,14 @@ impl Facts {
             peer: address(report.map(|report| &report.peer), &member.peer),
             applied: report.map(|report| report.applied),
             last_seen_ms,
+            repair_in_ms: match member.state {
+                _ if up => None,
+                MemberState::Retired => Some(0),
+                MemberState::Active => {
+                    silent_for.map(|silent| self.grace.saturating_sub(silent).as_millis() as u64)
+                }
+                MemberState::Joining | MemberState::Draining => None,
+            },
             disk: report.map(|report| DiskDocument {
                 total: report.disk.total,
                 free: report.disk.free,

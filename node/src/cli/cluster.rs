@@ -8,7 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
 
 use super::client::Client;
-use super::{Failure, Output, Server, Table, Unanswered, block_on, human_bytes, print_json, print_line};
+use super::status::shown;
+use super::{Failure, Output, Server, Unanswered, block_on, print_json, print_line};
 use crate::admin::document::{HealthDocument, StatusDocument};
 
 /// How often a condition is looked at again.
@@ -23,8 +24,11 @@ pub enum Cluster {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Show the members, the partitions and the blobs
+    /// Say how the cluster is and what to do, then show the members, the partitions and the blobs
     Status {
+        /// Say it again and again, this often, until Ctrl-C
+        #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = humantime::parse_duration)]
+        watch: Option<Duration>,
         #[arg(long, default_value = "table")]
         output: Output,
         #[command(flatten)]
@@ -79,15 +83,12 @@ impl Cluster {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self {
             Cluster::Init { out } => init(&out),
-            Cluster::Status { output, server } => {
+            Cluster::Status { watch, output, server } => {
                 let client = server.client()?;
-                let status: StatusDocument =
-                    block_on(async { Ok(client.ask(Method::GET, "status").await?) })?;
-                match output {
-                    Output::Json => print_json(&status)?,
-                    Output::Table => print_line(&shown(&status))?,
+                match watch {
+                    None => block_on(status(&client, output)),
+                    Some(interval) => block_on(watched(&client, output, interval)),
                 }
-                if status.stale { Err(Failure::Stale) } else { Ok(()) }
             }
             Cluster::Wait { condition, timeout, output, server } => {
                 let client = server.client()?;
@@ -113,6 +114,35 @@ impl Cluster {
                 say(output, &done, &format!("{node} is removed"))
             }
         }
+    }
+}
+
+async fn status(client: &Client, output: Output) -> Result<(), Failure> {
+    let status: StatusDocument = client.ask(Method::GET, "status").await?;
+    match output {
+        Output::Json => print_json(&status)?,
+        Output::Table => print_line(&shown(&status))?,
+    }
+    if status.stale { Err(Failure::Stale) } else { Ok(()) }
+}
+
+/// Says it until it cannot be written any more; that nobody answers now is said, too.
+async fn watched(client: &Client, output: Output, interval: Duration) -> Result<(), Failure> {
+    let clear = output == Output::Table && std::io::IsTerminal::is_terminal(&std::io::stdout());
+    loop {
+        let asked: Result<StatusDocument, Unanswered> = client.ask(Method::GET, "status").await;
+        if clear {
+            // To the upper left, and nothing below.
+            print!("\x1b[H\x1b[2J");
+        }
+        match (asked, output) {
+            (Ok(status), Output::Json) => print_json(&status)?,
+            (Ok(status), Output::Table) => print_line(&shown(&status))?,
+            (Err(refused @ Unanswered::Refused(_)), _) => return Err(refused.into()),
+            (Err(error), Output::Table) => print_line(&error.to_string())?,
+            (Err(error), Output::Json) => eprintln!("trow: {error}"),
+        }
+        tokio::time::sleep(interval).await;
     }
 }
 
@@ -234,55 +264,4 @@ fn holding_up(status: &StatusDocument) -> String {
     } else {
         format!(": {} partitions are moving", status.partitions.moving)
     }
-}
-
-fn shown(status: &StatusDocument) -> String {
-    let none = || "-".to_owned();
-    let mut members = Table::new([
-        "NAME", "ID", "ZONE", "ROLE", "STATE", "CLIENT", "PEER", "APPLIED", "SEEN", "FREE", "UPLOADS",
-    ]);
-    for member in &status.members {
-        members.row([
-            member.name.clone(),
-            member.id.clone(),
-            if member.zone.is_empty() { none() } else { member.zone.clone() },
-            member.role.clone(),
-            member.state.clone(),
-            member.client.clone().unwrap_or_else(none),
-            member.peer.clone().unwrap_or_else(none),
-            member.applied.map_or_else(none, |applied| applied.to_string()),
-            member.last_seen_ms.map_or_else(none, |ms| format!("{ms} ms ago")),
-            member.disk.map_or_else(none, |disk| {
-                format!("{} of {}", human_bytes(disk.free), human_bytes(disk.total))
-            }),
-            member.uploads.map_or_else(none, |uploads| {
-                format!("{} ({})", uploads.sessions, human_bytes(uploads.bytes))
-            }),
-        ]);
-    }
-    let blobs = &status.blobs;
-    let quorum = if status.quorum { "yes" } else { "NO" };
-    let stale = if status.stale { " (stale: this node has no quorum)" } else { "" };
-    format!(
-        "cluster {}{stale}\nquorum {quorum}, leader {}, term {}, level {}, factor {}, applied {}, state {} at {}\n\n{members}\n\n\
-         partitions  {} of {} ready, {} moving\n\
-         blobs       {} durable ({}), {} under-replicated, {} away, {} lost, {} cached",
-        status.cluster_id.as_deref().unwrap_or("(not born yet)"),
-        status.leader.as_deref().unwrap_or("-"),
-        status.term,
-        status.level,
-        status.rf,
-        status.applied,
-        status.state_hash,
-        status.state_hash_at,
-        status.partitions.ready,
-        status.partitions.total,
-        status.partitions.moving,
-        blobs.durable,
-        human_bytes(blobs.bytes),
-        blobs.under_replicated,
-        blobs.away,
-        blobs.lost,
-        blobs.cached,
-    )
 }

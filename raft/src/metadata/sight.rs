@@ -25,7 +25,7 @@ pub(crate) struct Sight {
 
 impl Metadata {
     /// How long a member may be silent before it loses its partitions.
-    pub(crate) fn grace(&self) -> Duration {
+    pub fn grace(&self) -> Duration {
         self.0.settings.grace
     }
 
