@@ -4,21 +4,38 @@
 //! transport). Always holds: a scrape reads this node's own state and its file system, so its cost
 //! does not depend on other nodes.
 
+pub mod process;
+
 use std::fmt;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
 use trow_api::Replies;
-use trow_raft::Metadata;
+use trow_raft::metadata::View;
+use trow_raft::{MemberState, Metadata};
 
 use crate::admin::audit;
 use crate::copies::audit::Auditor;
-use crate::peer::{Direction, Kind, Traffic};
-use crate::replicated::Replicated;
+use crate::peer::{Direction, Kind, Peers};
+use crate::replicated::{Figures, Limits, Replicated};
 use crate::store::Store;
+
+/// A member that said nothing for this long counts as down.
+const SILENT: Duration = Duration::from_secs(2);
+
+/// Registers what is known of the process before it has opened anything.
+pub fn register_process(registry: &mut Registry) {
+    let revision = option_env!("TROW_REVISION").unwrap_or("unknown");
+    let build = Info::new([("version", env!("CARGO_PKG_VERSION")), ("revision", revision)]);
+    registry.register("trow_build", "The program that runs", build);
+    registry.register_collector(Box::new(process::ProcessMetrics::new()));
+}
 
 /// Reads the node's figures at each scrape.
 pub struct NodeMetrics {
@@ -28,12 +45,14 @@ pub struct NodeMetrics {
     pub store: Store,
     /// Compares them with what should be here.
     pub auditor: Auditor,
-    /// Bytes to and from peers.
-    pub traffic: Traffic,
+    /// The other members, and bytes to and from them.
+    pub peers: Peers,
     /// The uploads that are open here.
     pub blobs: Replicated,
     /// What is kept in memory of manifests.
     pub replies: Replies,
+    /// How many may be.
+    pub limits: Limits,
 }
 
 impl fmt::Debug for NodeMetrics {
@@ -53,6 +72,11 @@ impl Collector for NodeMetrics {
         let installed = ConstCounter::new(raft.installed);
         let help = "Times the whole state was received and installed";
         installed.encode(out.encode_descriptor("trow_raft_installs", help, None, MetricType::Counter)?)?;
+        let leadership = self.metadata.leadership();
+        let leads = leadership.leader == Some(self.metadata.id());
+        gauge(&mut out, "trow_raft_is_leader", "1 while this node leads", leads.into())?;
+        let help = "1 while this node knows of a leader that a quorum follows";
+        gauge(&mut out, "trow_raft_quorum", help, leadership.quorum.into())?;
         let fsyncs = ConstCounter::new(raft.log_fsyncs);
         let descriptor =
             out.encode_descriptor("trow_raft_log_fsyncs", "fsyncs of the log", None, MetricType::Counter)?;
@@ -95,7 +119,15 @@ impl Collector for NodeMetrics {
         )?;
         let away = view.away_count().unwrap_or_default();
         gauge(&mut out, "trow_away_blobs", "Durable blobs that their owners do not have yet", away)?;
-        gauge(&mut out, "trow_cache_bytes", "Bytes of blobs that are only cached", 0)?;
+        let lost = view.lost_count().unwrap_or_default();
+        gauge(&mut out, "trow_lost_blobs", "Blobs in use that no member holds", lost)?;
+        let (durable, bytes) = view.blob_totals().unwrap_or_default();
+        gauge(&mut out, "trow_durable_blobs", "Blobs that the cluster keeps, by digest", durable)?;
+        gauge(&mut out, "trow_durable_blob_bytes", "Their bytes, each counted once", bytes)?;
+        let damaged = ConstCounter::new(self.store.quarantined());
+        let help = "Blobs that were found damaged on this node's disk";
+        damaged.encode(out.encode_descriptor("trow_damaged_blobs", help, None, MetricType::Counter)?)?;
+        labelled(&mut out, "trow_members", "Members as this node sees them", "state", &self.members(&view))?;
         let disk = self.store.disk();
         let kinds = [("total", disk.total), ("free", disk.free), ("blobs", disk.blobs)];
         labelled(&mut out, "trow_disk_bytes", "The file system of the data directory", "kind", &kinds)?;
@@ -103,6 +135,15 @@ impl Collector for NodeMetrics {
         let roles = [("home", uploads.home), ("mirror", uploads.mirror)];
         labelled(&mut out, "trow_uploads", "Open uploads by what this node is to them", "role", &roles)?;
         gauge(&mut out, "trow_upload_bytes", "Bytes staged for open uploads", uploads.bytes)?;
+        let help = "Share of what uploads.max_sessions and uploads.max_bytes allow, the larger of both";
+        let descriptor = out.encode_descriptor("trow_uploads_used_ratio", help, None, MetricType::Gauge)?;
+        ConstGauge::new(used(uploads, self.limits)).encode(descriptor)?;
+        if let Some(expires) = self.peers.certificate_expires() {
+            let name = "trow_peer_certificate_expiry_timestamp_seconds";
+            let help =
+                "When the certificate that this node shows to others expires, since 1970; renewed by itself";
+            ConstGauge::new(expires).encode(out.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
 
         let hot = [("manifest", self.replies.figures()), ("blob", self.store.small_figures())];
         let help = "Reads that memory answered (hit) or did not (miss)";
@@ -121,12 +162,38 @@ impl Collector for NodeMetrics {
         for kind in Kind::ALL {
             for (name, direction) in [("in", Direction::In), ("out", Direction::Out)] {
                 let labels = [("kind", kind.as_str()), ("direction", name)];
-                let bytes = ConstCounter::new(self.traffic.bytes(kind, direction));
+                let bytes = ConstCounter::new(self.peers.traffic().bytes(kind, direction));
                 bytes.encode(encoder.encode_family(&labels)?)?;
             }
         }
         Ok(())
     }
+}
+
+impl NodeMetrics {
+    /// How many members there are, by what each is.
+    fn members(&self, view: &View) -> [(&'static str, u64); 4] {
+        let me = self.metadata.id();
+        let heard = |node| node == me || self.peers.silence(node).is_some_and(|silence| silence < SILENT);
+        let mut states = [("up", 0), ("down", 0), ("joining", 0), ("draining", 0)];
+        for member in view.members().unwrap_or_default() {
+            let state = match member.state {
+                _ if !heard(member.id) => 1,
+                MemberState::Active | MemberState::Retired => 0,
+                MemberState::Joining => 2,
+                MemberState::Draining => 3,
+            };
+            states[state].1 += 1;
+        }
+        states
+    }
+}
+
+/// How much of what may be open and staged is.
+fn used(uploads: Figures, limits: Limits) -> f64 {
+    let share = |used: u64, most: u64| used as f64 / most.max(1) as f64;
+    let sessions = share(uploads.home + uploads.mirror, limits.max_sessions as u64);
+    sessions.max(share(uploads.bytes, limits.max_bytes))
 }
 
 fn gauge(out: &mut DescriptorEncoder, name: &str, help: &str, value: u64) -> fmt::Result {

@@ -33,7 +33,7 @@ use crate::copies::audit::Auditor;
 use crate::data_dir::DataDir;
 use crate::identity::Identity;
 use crate::listener;
-use crate::metrics::NodeMetrics;
+use crate::metrics::{self, NodeMetrics};
 use crate::ops::{self, Ops, Readiness};
 use crate::peer::listener::{self as peer_listener, PeerRoutes};
 use crate::peer::{PeerSettings, Peers};
@@ -124,13 +124,15 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
 
     // Health from the beginning.
     let readiness = Readiness::starting();
-    let registry = Arc::new(Mutex::new(Registry::default()));
+    let mut registry = Registry::default();
+    metrics::register_process(&mut registry);
+    let registry = Arc::new(Mutex::new(registry));
     let name: Arc<str> = config.cluster.name.as_str().into();
     let ops = Ops { name, id, readiness: readiness.clone(), registry: registry.clone() };
     let ops_server = axum::serve(ops_listener, ops::router(ops));
     tasks.spawn(async move {
         if let Err(error) = ops_server.await {
-            tracing::error!(cause = %error, "the ops listener failed");
+            tracing::error!(cause = %error, "the ops listener failed: no health and no metrics until the node is started again");
         }
     });
 
@@ -183,6 +185,10 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     let peer_server =
         tokio::spawn(peer_listener::serve(peer_listener, peers.clone(), routes, peers_closing.clone()));
 
+    // Upkeep, which begins once this node is on its way to be a member.
+    let others = wiring::others(&peer_blobs);
+    let repair = Repair::new(store.clone(), agreed.clone(), others.clone(), config.repair_rate.0);
+
     // Clients.
     let uploads = blobs.clone();
     let admin = Admin {
@@ -194,18 +200,19 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     let router = {
         let mut registry = registry.lock().map_err(|_| anyhow::anyhow!("the registry of metrics is lost"))?;
         let metrics = HttpMetrics::register(&mut registry);
-        let traffic = peers.traffic().clone();
-        let (agreed, here) = (metadata.clone(), store.clone());
         let replies = Replies::default();
         let figures = NodeMetrics {
-            metadata: agreed,
-            store: here,
+            metadata: metadata.clone(),
+            store: store.clone(),
             auditor,
-            traffic,
+            peers: peers.clone(),
             blobs: blobs.clone(),
+            limits,
             replies: replies.clone(),
         };
         registry.register_collector(Box::new(figures));
+        metadata.register(&mut registry);
+        repair.meter().register(&mut registry);
         if let Some(tls) = &client_tls {
             tls.register(&mut registry);
         }
@@ -245,8 +252,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
         let (peers, metadata) = (peers.clone(), metadata.clone());
         tokio::spawn(async move { birth::run(&peers, &metadata, birth).await })
     };
-    let others = wiring::others(&peer_blobs);
-    tasks.spawn(Repair::new(store.clone(), agreed.clone(), others.clone(), config.repair_rate.0).run());
+    tasks.spawn(repair.run());
     tasks.spawn(Sweeper::new(store, agreed, others, planted).run());
 
     let mut removed = peers.removed();
@@ -327,7 +333,10 @@ async fn bind(setting: &'static str, address: SocketAddr) -> anyhow::Result<TcpL
 /// Whatever hangs, the process ends in time; everything acknowledged is on disk already.
 async fn give_up_after(limit: Duration) {
     tokio::time::sleep(limit).await;
-    tracing::warn!(seconds = limit.as_secs(), "stopping took too long: ending without a checkpoint");
+    tracing::warn!(
+        seconds = limit.as_secs(),
+        "stopping took too long: ending without a checkpoint; nothing acknowledged is lost, the next start takes longer"
+    );
     std::process::exit(0);
 }
 

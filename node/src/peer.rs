@@ -192,6 +192,11 @@ impl Peers {
         &self.0.traffic
     }
 
+    /// When the certificate that this node presents to others expires, in seconds since 1970.
+    pub fn certificate_expires(&self) -> Option<i64> {
+        self.0.tls.expires()
+    }
+
     /// Turns true when a peer says that this node was removed from the cluster. What then helps
     /// is [`crate::birth::forget`] and a new start.
     pub fn removed(&self) -> watch::Receiver<bool> {

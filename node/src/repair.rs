@@ -9,6 +9,7 @@
 mod compare;
 mod fetch;
 mod limit;
+mod meter;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::copies::{Agreed, Others};
 use crate::store::Store;
 use compare::Found;
 use fetch::Fetched;
+pub use meter::Meter;
 use work::{Attempt, FETCHES, RETRY, Work};
 
 /// How often everything is compared, whatever was heard.
@@ -46,6 +48,7 @@ pub struct Repair {
     agreed: Agreed,
     others: Others,
     limit: Arc<limit::Limit>,
+    meter: Meter,
     work: Work,
     tasks: JoinSet<Done>,
 }
@@ -62,7 +65,13 @@ impl Repair {
     /// Of this store of this node; fetches at most `rate` bytes per second (0: no bound).
     pub fn new(store: Store, agreed: Agreed, others: Others, rate: u64) -> Repair {
         let limit = Arc::new(limit::Limit::new(rate));
-        Repair { store, agreed, others, limit, work: Work::default(), tasks: JoinSet::new() }
+        let meter = Meter::new(Arc::clone(&limit));
+        Repair { store, agreed, others, limit, meter, work: Work::default(), tasks: JoinSet::new() }
+    }
+
+    /// Where it counts.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// Repairs for ever.
@@ -80,6 +89,7 @@ impl Repair {
             self.listen();
             self.compare().await;
             self.start();
+            self.meter.queue.set(self.work.missing.len() as i64);
             let wake = self.work.next_due().map_or(full_at, |due| due.min(full_at));
             tokio::select! {
                 changed = applied.changed() => if changed.is_err() { return },
@@ -140,7 +150,7 @@ impl Repair {
         match compared.await {
             Ok(Ok((found, _))) => self.found(&partitions, found),
             Ok(Err(err)) => {
-                tracing::error!(cause = %err, "repair cannot read the state");
+                tracing::error!(cause = %err, "repair cannot read the state and tries again; if it repeats, check the disk and start the node again");
                 self.work.partitions.extend(PartitionId::all());
                 tokio::time::sleep(RETRY.1).await;
             }
@@ -271,6 +281,7 @@ impl Repair {
 
     fn fetched(&mut self, digest: Digest, fetched: Fetched) {
         self.work.fetching -= 1;
+        self.meter.fetched(fetched);
         if fetched == Fetched::Done {
             self.work.missing.remove(&digest);
             // It may be home now.
@@ -285,7 +296,7 @@ impl Repair {
         }
         let Fetched::Denied { seen } = fetched else { return };
         if attempt.denials >= DENIALS {
-            tracing::error!(%digest, "no member has this blob: it is recorded as lost");
+            tracing::error!(%digest, "no member has this blob: it is recorded as lost; start the node that still has it, or push it again");
             let propose = Arc::clone(&self.agreed.propose);
             self.tasks.spawn(async move {
                 let _ = propose(Command::SetLost { digests: vec![digest], seen }).await;

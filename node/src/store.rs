@@ -67,6 +67,8 @@ struct Inner {
     /// Counts the changes of each directory of blobs, so that an audit looks only where it must.
     touched: Vec<AtomicU64>,
     damaged: broadcast::Sender<Digest>,
+    /// Counts the blobs that were found damaged.
+    quarantined: AtomicU64,
 }
 
 /// A blob that is verified and durable here: what evidence is made from.
@@ -131,8 +133,14 @@ impl Store {
             staged: AtomicU64::new(0),
             touched: (0..=u8::MAX).map(|_| AtomicU64::new(0)).collect(),
             damaged: broadcast::Sender::new(1024),
+            quarantined: AtomicU64::new(0),
         };
         Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// How many blobs this process found damaged and took out of service.
+    pub fn quarantined(&self) -> u64 {
+        self.inner.quarantined.load(Ordering::Relaxed)
     }
 
     /// The generation that acknowledgements carry now.

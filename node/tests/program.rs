@@ -163,7 +163,6 @@ fn metrics_are_there_from_the_start() {
         "trow_away_blobs 0",
         "trow_disk_bytes{kind=\"free\"}",
         "trow_peer_bytes_total{kind=\"raft\",direction=\"out\"}",
-        "trow_cache_bytes 0",
         "trow_uploads{role=\"home\"} 0",
         "trow_uploads{role=\"mirror\"} 0",
         "trow_upload_bytes 0",

@@ -11,6 +11,7 @@ pub(crate) mod fuzzing;
 pub(crate) mod incoming;
 pub(crate) mod log_store;
 pub(crate) mod machine;
+pub(crate) mod meter;
 pub(crate) mod network;
 pub(crate) mod reserve;
 pub(crate) mod snapshot;

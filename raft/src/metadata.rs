@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use openraft::async_runtime::WatchReceiver;
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 pub use error::{InitializeError, JoinError, NoQuorum, OpenError, ProposeError};
@@ -185,6 +186,13 @@ impl Metadata {
             applied_entries,
             apply_time,
         }
+    }
+
+    /// Shows what is counted as it happens. `registry` has no prefix of its own.
+    pub fn register(&self, registry: &mut Registry) {
+        self.0.machine.meter().register(registry);
+        let help = "Time that each fsync of the log took";
+        registry.register("trow_raft_log_fsync_seconds", help, self.0.log.fsync_seconds());
     }
 
     /// Whether `index` is applied here before `limit` is over.

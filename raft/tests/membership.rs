@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use common::net::Fault;
 use common::{Cluster, Node, eventually, member, tick};
+use prometheus_client::registry::Registry;
 use trow_raft::proto::raft as pb;
-use trow_raft::{Command, JoinError, MemberState, NodeId, PartitionId, ProposeError, Refusal};
+use trow_raft::{Command, JoinError, MemberState, Metadata, NodeId, PartitionId, ProposeError, Refusal};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -42,6 +43,14 @@ async fn one_node_with_data_grows_to_six_with_five_voters() {
     cluster.stop().await;
 }
 
+/// What a node counted, as the metrics endpoint shows it.
+fn shown(metadata: &Metadata) -> String {
+    let (mut registry, mut text) = (Registry::default(), String::new());
+    metadata.register(&mut registry);
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("encoded");
+    text
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newcomer_is_sent_the_state_when_the_log_was_cut() {
     let mut cluster = Cluster::with(1, |settings| settings.log_limit = 1 << 20).await;
@@ -53,6 +62,13 @@ async fn a_newcomer_is_sent_the_state_when_the_log_was_cut() {
     cluster.join(2).await;
     let two = cluster.node(NodeId(2)).metadata.clone();
     assert_eq!(*two.installed().borrow(), 1);
+    for (metadata, way) in [(&one, "out"), (&two, "in")] {
+        let shown = shown(metadata);
+        assert!(shown.contains(&format!("trow_raft_snapshots_total{{direction=\"{way}\"}} 1\n")), "{shown}");
+        let bytes = shown.split(&format!("trow_raft_snapshot_bytes_total{{direction=\"{way}\"}} ")).nth(1);
+        let bytes = bytes.and_then(|rest| rest.lines().next()?.parse::<u64>().ok());
+        assert!(bytes.is_some_and(|bytes| bytes > 32 << 20), "{shown}");
+    }
     let (digest, _) = common::push(0, 4 << 20);
     let body = two.local().body(&digest).expect("readable").expect("it is there");
     assert_eq!(body.len(), 4 << 20);

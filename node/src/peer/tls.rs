@@ -69,6 +69,7 @@ impl From<Impostor> for Error {
 pub(super) struct Tls {
     pub(super) server: Arc<ServerConfig>,
     pub(super) client: Arc<ClientConfig>,
+    leaf: Arc<Current>,
 }
 
 impl Tls {
@@ -114,10 +115,17 @@ impl Tls {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(dialled))
-            .with_client_cert_resolver(leaf);
+            .with_client_cert_resolver(Arc::clone(&leaf) as _);
         client.alpn_protocols = vec![ALPN.to_vec()];
         client.resumption = Resumption::disabled();
-        Ok(Tls { server: Arc::new(server), client: Arc::new(client) })
+        Ok(Tls { server: Arc::new(server), client: Arc::new(client), leaf })
+    }
+
+    /// When the leaf that is presented expires, in seconds since 1970.
+    pub(super) fn expires(&self) -> Option<i64> {
+        let leaf = self.leaf.0.load();
+        let (_, leaf) = x509_parser::parse_x509_certificate(leaf.cert.first()?).ok()?;
+        Some(leaf.validity().not_after.timestamp())
     }
 }
 
@@ -165,7 +173,9 @@ async fn renew(identity: &Identity, cluster: &ClusterDir, leaf: &Current) {
                 made = time::OffsetDateTime::now_utc();
                 tracing::info!(node = %identity.id(), "renewed this node's certificate");
             }
-            Err(error) => tracing::error!(cause = %error, "cannot renew this node's certificate"),
+            Err(error) => {
+                tracing::error!(cause = %error, "cannot renew this node's certificate; it is tried again every hour: check ca.key in the cluster directory, or start the node again")
+            }
         }
     }
 }

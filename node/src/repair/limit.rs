@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, sleep_until};
 
 /// Shared by everything that repair fetches. Zero bytes per second means no bound.
@@ -10,6 +11,8 @@ pub(super) struct Limit {
     rate: u64,
     /// When all bytes let through so far may have passed.
     free_at: Mutex<Instant>,
+    /// Bytes let through.
+    taken: Counter,
 }
 
 /// How much may be used at once after a pause.
@@ -17,7 +20,12 @@ const BURST: Duration = Duration::from_millis(500);
 
 impl Limit {
     pub(super) fn new(rate: u64) -> Limit {
-        Limit { rate, free_at: Mutex::new(Instant::now()) }
+        Limit { rate, free_at: Mutex::new(Instant::now()), taken: Counter::default() }
+    }
+
+    /// The count of all bytes let through.
+    pub(super) fn taken(&self) -> Counter {
+        self.taken.clone()
     }
 
     /// Waits until `bytes` more may pass.
@@ -25,6 +33,7 @@ impl Limit {
         if self.rate > 0 {
             sleep_until(self.reserve(bytes, Instant::now())).await;
         }
+        self.taken.inc_by(bytes as u64);
     }
 
     /// When the bytes may pass that somebody wants to pass `now`.

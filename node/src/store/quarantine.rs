@@ -6,6 +6,7 @@
 use std::fs::{self, DirEntry};
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use trow_raft::Digest;
@@ -43,7 +44,7 @@ impl Inner {
             %digest,
             why,
             kept = %kept.display(),
-            "a blob is damaged on disk; it was quarantined and is fetched again from a peer"
+            "a blob is damaged on disk; it was quarantined and is fetched again from a peer: if there are more, replace the disk"
         );
         fs::rename(&path, &kept).map_err(|err| StoreError::io("quarantine", &path, err))?;
         // It was counted with the length it had when it was held.
@@ -57,6 +58,7 @@ impl Inner {
             tracing::debug!(path = %dir.display(), cause = %err, "old quarantined files stay");
         }
         // Nobody listening is fine: repair also looks at the files themselves.
+        self.quarantined.fetch_add(1, Ordering::Relaxed);
         let _ = self.damaged.send(*digest);
         Ok(())
     }

@@ -11,11 +11,13 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::histogram::Histogram;
 use redb::StorageBackend;
 use rustix::fs::{FallocateFlags, fallocate};
 
+use super::meter;
 use super::reserve::Reserve;
 
 /// Blocks are allocated in steps of this many bytes.
@@ -109,13 +111,21 @@ impl StorageBackend for DiskFile {
     }
 }
 
-/// Counts fsyncs, ends the process when one fails, and (for a planted rule) leaves one out.
-#[derive(Clone, Debug, Default)]
+/// Counts and times fsyncs, ends the process when one fails, and (for a planted rule) leaves one out.
+#[derive(Clone, Debug)]
 pub(crate) struct Syncs {
     /// fsyncs done.
     pub count: Arc<AtomicU64>,
+    /// How long each took.
+    pub seconds: Histogram,
     /// While set, an fsync is skipped and called done.
     pub skip: Arc<AtomicBool>,
+}
+
+impl Default for Syncs {
+    fn default() -> Self {
+        Syncs { count: Arc::default(), seconds: meter::syncs(), skip: Arc::default() }
+    }
 }
 
 /// A backend with [`Syncs`] in between.
@@ -143,8 +153,12 @@ impl<B: StorageBackend> StorageBackend for Synced<B> {
             return Ok(());
         }
         self.syncs.count.fetch_add(1, Ordering::Relaxed);
+        let began = Instant::now();
         match self.inner.sync_data() {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.syncs.seconds.observe(began.elapsed().as_secs_f64());
+                Ok(())
+            }
             Err(error) => fatal("fsync of log or state", &error),
         }
     }

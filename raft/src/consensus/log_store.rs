@@ -18,6 +18,7 @@ use openraft::alias::LogIdOf;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
+use prometheus_client::metrics::histogram::Histogram;
 use redb::{Database, StorageBackend};
 use tokio::sync::{oneshot, watch};
 
@@ -91,6 +92,11 @@ impl LogStore {
     /// Keeps fewer of the newest entries in memory, and so on disk when the log is cut.
     pub(crate) fn keep_at_most(&self, bytes: u64) {
         self.memory.keep_at_most(bytes);
+    }
+
+    /// How long the fsyncs took.
+    pub(crate) fn fsync_seconds(&self) -> Histogram {
+        self.syncs.seconds.clone()
     }
 
     /// Bytes of entries that were appended and not purged.

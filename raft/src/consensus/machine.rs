@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::apply_cost::ApplyCost;
 use super::disk::fatal;
+use super::meter::Meter;
 use super::reserve::Reserve;
 use super::snapshot::{FilesError, SnapshotData, StateFiles};
 use super::types::{Encoded, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
@@ -54,6 +55,7 @@ struct Inner {
     /// Bytes applied since the last checkpoint.
     unsaved: AtomicU64,
     cost: ApplyCost,
+    meter: Meter,
 }
 
 impl Machine {
@@ -98,6 +100,7 @@ impl Machine {
             flushed,
             unsaved: AtomicU64::new(0),
             cost: ApplyCost::default(),
+            meter: Meter::default(),
         })))
     }
 
@@ -132,6 +135,11 @@ impl Machine {
     /// Entries applied since the start of the process, and the time that it took.
     pub(crate) fn apply_cost(&self) -> (u64, Duration) {
         self.0.cost.total()
+    }
+
+    /// Where this node counts.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.0.meter
     }
 
     /// A path for a file under construction.
@@ -171,7 +179,9 @@ impl Machine {
         if ahead && !self.0.planted.is(Variant::C5CheckpointAhead) {
             return false;
         }
+        let began = Instant::now();
         let done = tokio::task::spawn_blocking(move || state.checkpoint()).await;
+        self.0.meter.checkpoint(began.elapsed());
         match done {
             Ok(Ok(_)) => self.0.unsaved.store(0, Ordering::Relaxed),
             Ok(Err(error)) => fatal("checkpoint of the state", &error),

@@ -37,7 +37,10 @@ impl Reserve {
             return false;
         }
         let left = held.saturating_sub(bytes.max(4 << 20));
-        tracing::warn!(left, "the disk is full: the log lives on its reserve");
+        tracing::warn!(
+            left,
+            "the disk is full and the log lives on its reserve, of which so many bytes are left; make room now, or this node ends"
+        );
         file.set_len(left).is_ok()
     }
 

@@ -65,6 +65,7 @@ pub(super) async fn observe(metadata: Metadata) {
     let limit = inner.settings.election.end * 2;
     let mut tick = tokio::time::interval(inner.settings.heartbeat / 2);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut seen = 0;
     loop {
         let (leader, term) = {
             let metrics = metrics.borrow_watched();
@@ -85,6 +86,10 @@ pub(super) async fn observe(metadata: Metadata) {
             };
             (metrics.current_leader.filter(|_| in_office).map(NodeId), metrics.current_term)
         };
+        if leader.is_some() && term != seen {
+            seen = term;
+            inner.machine.meter().elected();
+        }
         inner.leadership.set(leader, term);
         tokio::select! {
             changed = metrics.changed() => if changed.is_err() { return },

@@ -127,6 +127,13 @@ impl Metadata {
         command: Command,
         via: Via,
     ) -> Result<Applied, ProposeError> {
+        let began = Instant::now();
+        let result = self.bring_through(actor, command, via).await;
+        self.0.machine.meter().proposed(&result, began.elapsed());
+        result
+    }
+
+    async fn bring_through(&self, actor: &str, command: Command, via: Via) -> Result<Applied, ProposeError> {
         let proposer = &self.0.proposer;
         let deadline = Instant::now() + PATIENCE;
         let number = tokio::time::timeout_at(deadline, proposer.number());

@@ -110,6 +110,7 @@ pub(super) async fn run_rounds(metadata: Metadata, mut asked: mpsc::UnboundedRec
         while late_joiners && let Ok(waiter) = asked.try_recv() {
             waiters.push(waiter);
         }
+        metadata.0.machine.meter().round(index.is_some(), waiters.len());
         for waiter in waiters {
             // Whoever stopped waiting needs no answer.
             let _ = waiter.send(index);

@@ -19,6 +19,7 @@ use tonic::{Status, Streaming};
 use super::Metadata;
 use super::service::forged;
 use crate::consensus::incoming;
+use crate::consensus::meter::Way;
 use crate::consensus::snapshot::SnapshotData;
 use crate::consensus::types::{SnapshotMeta, Vote};
 use crate::consensus::wire;
@@ -149,6 +150,7 @@ impl Metadata {
                         return Err(Status::invalid_argument("it is longer than its header says"));
                     }
                     hash.update(&data);
+                    self.0.machine.meter().snapshot_bytes(Way::In, data.len());
                     let since = Instant::now();
                     if rows.send(data).await.is_err() {
                         return Ok(());
@@ -193,6 +195,7 @@ impl Metadata {
         // or one behind what is committed here. Then the file is still where it was.
         file.taken = reply.is_err();
         let reply = reply.map_err(|error| Status::internal(error.to_string()))?;
+        self.0.machine.meter().snapshot(Way::In);
         Ok(pb::SnapshotReply { vote: Some(wire::vote_to(&reply.vote)) })
     }
 
@@ -224,11 +227,11 @@ fn build(file: Incoming, mut rows: mpsc::Receiver<Bytes>) -> Result<(Import, Inc
 fn refused(peer: NodeId, error: ImportError) -> Status {
     match error {
         ImportError::Forged(why) => {
-            tracing::error!(%peer, why, "refused a snapshot that no healthy member sends");
+            tracing::error!(%peer, why, "refused a snapshot that no healthy member sends; look at that node: its version, its disk, and whether somebody else has its key");
             Status::invalid_argument(why)
         }
         ImportError::State(error) => {
-            tracing::error!(cause = %error, "the state that the leader sends cannot be written");
+            tracing::error!(cause = %error, "the state that the leader sends cannot be written; check the disk of the data directory, it is sent again");
             Status::resource_exhausted(error.to_string())
         }
     }
@@ -236,7 +239,7 @@ fn refused(peer: NodeId, error: ImportError) -> Status {
 
 /// Something panicked over what the peer sent; the node goes on without it.
 fn failed(peer: NodeId, error: &tokio::task::JoinError) -> Status {
-    tracing::error!(%peer, cause = %error, "a snapshot could not be looked at");
+    tracing::error!(%peer, cause = %error, "a snapshot could not be looked at; it is sent again, report this line if it repeats");
     Status::internal(error.to_string())
 }
 

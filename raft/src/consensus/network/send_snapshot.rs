@@ -23,6 +23,7 @@ use tonic::transport::Channel;
 
 use super::{C, Peer, Snapshot, client, rpc_error};
 use crate::consensus::incoming;
+use crate::consensus::meter::Way;
 use crate::consensus::snapshot::SnapshotData;
 use crate::consensus::types::Vote;
 use crate::consensus::wire;
@@ -147,6 +148,7 @@ impl Peer {
         let mut call = JoinSet::new();
         call.spawn(async move { client.snapshot(ReceiverStream::new(stream)).await });
 
+        let meter = self.machine.meter();
         let mut next = Some(Part::Header(header));
         while let Some(part) = next.take() {
             let last = matches!(part, Part::Digest(_));
@@ -160,6 +162,7 @@ impl Peer {
                 let mut buffer = vec![0; PART];
                 let read = file.read(&mut buffer).await.map_err(broken)?;
                 buffer.truncate(read);
+                meter.snapshot_bytes(Way::Out, read);
                 next = Some(match read {
                     0 => Part::Digest(Bytes::copy_from_slice(export.rows.digest.as_bytes())),
                     _ => Part::Data(buffer.into()),
@@ -174,6 +177,7 @@ impl Peer {
             Ok(None) | Err(_) => return Err(timed_out()),
         };
         let vote = incoming::seen_vote(reply.vote, &vote).map_err(|error| NetworkError::new(&error))?;
+        meter.snapshot(Way::Out);
         Ok(SnapshotResponse::new(vote))
     }
 }
