@@ -138,7 +138,7 @@ async fn begun(mut stream: ByteStream, empty: bool) -> Result<ByteStream, Error>
     }
     let first = stream.next().await.unwrap_or_else(|| Err(std::io::ErrorKind::UnexpectedEof.into()));
     let first = first.map_err(|cause| {
-        tracing::warn!(%cause, "blob not read");
+        tracing::warn!(%cause, "a blob could not be read from any node; see who is down with `trow cluster status`, and where it is with `trow blob locate`");
         Error::from(ReadBlobError::NotHere)
     })?;
     Ok(Box::pin(stream::iter([Ok(first)]).chain(stream)))
@@ -153,6 +153,6 @@ fn watched(
     let span = tracing::Span::current();
     stream.inspect(move |chunk| match chunk {
         Ok(bytes) => metrics.sent(bytes.len()),
-        Err(cause) => span.in_scope(|| tracing::warn!(%digest, %cause, "blob body broken off")),
+        Err(cause) => span.in_scope(|| tracing::warn!(%digest, %cause, "a body broke off in its middle and the client sees that it is short; see who is down with `trow cluster status`")),
     })
 }

@@ -50,7 +50,7 @@ impl From<ProposeError> for Error {
                 "the cluster has no leader now; nothing was changed, try again",
             ),
             ProposeError::Unknown(why) => {
-                tracing::warn!(%why, "outcome of a change unknown");
+                tracing::warn!(%why, "a change may or may not take effect, and the client was told to try again; nothing to do unless it repeats, then see `trow cluster status`");
                 Error::new(Problem::Unavailable, OUTCOME_UNKNOWN)
             }
             ProposeError::TooLarge(bytes) => {
@@ -61,7 +61,7 @@ impl From<ProposeError> for Error {
                 Error::new(Problem::Unavailable, "too many changes at once; nothing was changed, try again")
             }
             ProposeError::Refused(why) => {
-                tracing::warn!(%why, "change refused");
+                tracing::warn!(%why, "a change was refused and the client told to try again; nothing to do unless it repeats, then see `trow cluster status`");
                 Error::new(Problem::Unavailable, "the cluster cannot take this change now; try again")
             }
         }
@@ -87,7 +87,7 @@ impl From<Refusal> for Error {
             }
             // What remains is between nodes; a client can only try again.
             other => {
-                tracing::warn!(refusal = %other, "change refused by the state");
+                tracing::warn!(refusal = %other, "the state refused a change and the client was told to try again; nothing to do unless it repeats");
                 Error::new(Problem::Unavailable, "the change was refused now; try again")
             }
         }

@@ -119,7 +119,7 @@ impl Error {
 
     /// A failure of this node: the client learns no more than that, the log has the cause.
     pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::error!(cause = %chain(cause), "request failed");
+        tracing::error!(cause = %chain(cause), "a request failed inside this node and was answered 500; if it repeats, check the disk and report this line");
         Error::new(Problem::Internal, "the node failed; its log says why, under this request's id")
     }
 
@@ -198,14 +198,14 @@ impl From<UploadError> for Error {
                 Error::new(Problem::TooManyRequests, "too many uploads at once; finish or cancel some")
             }
             UploadError::Unavailable(why) => {
-                tracing::warn!(%why, "upload refused");
+                tracing::warn!(%why, "an upload was refused because too few nodes can be reached; see who is down with `trow cluster status`");
                 Error::new(
                     Problem::Unavailable,
                     "too few nodes can be reached to make this durable; try again",
                 )
             }
             UploadError::OutcomeUnknown(why) => {
-                tracing::warn!(%why, "outcome of upload unknown");
+                tracing::warn!(%why, "an upload may or may not be stored, and the client was told to try again; nothing to do unless it repeats, then see `trow cluster status`");
                 Error::new(Problem::Unavailable, OUTCOME_UNKNOWN)
             }
             UploadError::ClientGone(cause) => {

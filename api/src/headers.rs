@@ -26,7 +26,9 @@ pub(crate) const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-
 pub(crate) fn put(response: &mut Response, name: HeaderName, text: &str) {
     match HeaderValue::from_str(text) {
         Ok(value) => drop(response.headers_mut().append(name, value)),
-        Err(_) => tracing::warn!(%name, "header left out: its value is not visible ASCII"),
+        Err(_) => {
+            tracing::warn!(%name, "a header was left out because its value is not visible ASCII; nothing to do, the body has it")
+        }
     }
 }
 

@@ -25,6 +25,7 @@ mod graces;
 pub mod hot;
 mod reads;
 
+mod access;
 pub mod auth;
 mod body;
 pub mod error;

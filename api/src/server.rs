@@ -1,6 +1,7 @@
 //! Assembles the client listener's router: what every request and every reply has in common.
 //!
-//! Every reply, errors too, carries `Trow-Node`, `X-Request-Id` and `nosniff`, and is counted.
+//! Every reply, errors too, carries `Trow-Node`, `X-Request-Id` and `nosniff`, and is counted and
+//! logged.
 //! Endpoints are told apart by [`Route`](crate::route::Route) alone, not by the framework's patterns, since repository
 //! names contain slashes.
 
@@ -15,6 +16,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 use tracing::Instrument;
 use trow_raft::Metadata;
 
+use crate::access::{Line, Logged};
 use crate::auth::{AdminToken, Auth};
 use crate::blobs::Blobs;
 use crate::error::{Error, Problem};
@@ -129,6 +131,7 @@ async fn observe(State(common): State<Arc<Common>>, request: Request, next: Next
     let path = request.uri().path().to_owned();
     let caller = tracing::field::Empty;
     let span = tracing::info_span!("request", request_id = %id, %method, %path, caller);
+    let under = span.clone();
     let work = async {
         let mut response = id.clone().scope(next.run(request)).await;
         let took = began.elapsed();
@@ -139,12 +142,12 @@ async fn observe(State(common): State<Arc<Common>>, request: Request, next: Next
             None => "other",
         };
         common.metrics.observe(label, &method, status.as_u16(), took);
-        tracing::debug!(status = status.as_u16(), ms = took.as_millis() as u64, "answered");
         let headers = response.headers_mut();
         headers.insert(NODE, common.node.clone());
         headers.insert(request_id::HEADER, id.to_header());
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        response
+        let line = Line { span: under, began, status: status.as_u16(), has_body: method != Method::HEAD };
+        response.map(|body| Logged::new(body, line))
     };
     work.instrument(span).await
 }

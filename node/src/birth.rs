@@ -290,13 +290,25 @@ impl Complaint {
         let unanswered: Vec<&str> = failures.iter().map(|failure| failure.why.as_str()).collect();
         match (is_news, at_once) {
             (true, false) => {
-                tracing::info!(waiting_for = why, ?unanswered, "not a member of a cluster yet");
+                tracing::info!(
+                    waiting_for = why,
+                    ?unanswered,
+                    "not a member of a cluster yet; it goes on by itself when those it waits for are there"
+                );
             }
             (true, true) => {
-                tracing::warn!(waiting_for = why, ?unanswered, "not a member of a cluster yet");
+                tracing::warn!(
+                    waiting_for = why,
+                    ?unanswered,
+                    "not a member of a cluster yet; it goes on by itself when those it waits for are there"
+                );
             }
             (false, _) => {
-                tracing::warn!(waiting_for = why, ?unanswered, "still not a member of a cluster");
+                tracing::warn!(
+                    waiting_for = why,
+                    ?unanswered,
+                    "still not a member of a cluster; start the nodes that do not answer, or correct --join"
+                );
             }
         }
         self.last = Some((why.to_owned(), Instant::now()));

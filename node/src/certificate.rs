@@ -104,7 +104,7 @@ pub fn serve(tls: &Tls, closing: CancellationToken) -> Result<ServerTls, NoPair>
         Err(error) => {
             tracing::error!(
                 cause = %error,
-                "the server's certificate changed and cannot be used: the old one is kept"
+                "the server's certificate changed and cannot be used: the old one is kept; correct the files, they are read again"
             );
         }
     }));

@@ -58,15 +58,21 @@ pub fn main() -> ExitCode {
     cli.run()
 }
 
-/// Log lines go to standard error; the level of a dependency's chatter is its own.
+/// A level alone, or before further directives, is Trow's: a dependency's chatter has its own.
+fn directives(filter: &str) -> String {
+    let (level, rest) = filter.split_once(',').map_or((filter, None), |(level, rest)| (level, Some(rest)));
+    if level.contains('=') {
+        return filter.to_owned();
+    }
+    let own = format!(
+        "warn,openraft=error,rustls_platform_verifier=off,trow={level},trow_api={level},trow_raft={level}"
+    );
+    rest.map_or_else(|| own.clone(), |rest| format!("{own},{rest}"))
+}
+
+/// Log lines go to standard error.
 fn log(filter: &str, format: LogFormat) -> Result<(), String> {
-    let filter = if filter.contains(['=', ',']) {
-        filter.to_owned()
-    } else {
-        format!(
-            "warn,openraft=error,rustls_platform_verifier=off,trow={filter},trow_api={filter},trow_raft={filter}"
-        )
-    };
+    let filter = directives(filter);
     let filter = EnvFilter::try_new(&filter).map_err(|error| error.to_string())?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
@@ -76,12 +82,24 @@ fn log(filter: &str, format: LogFormat) -> Result<(), String> {
     .map_err(|error| error.to_string())
 }
 
+#[cfg(test)]
+mod tests {
+    use super::directives;
+
+    #[test]
+    fn a_level_is_trows_and_what_follows_is_added() {
+        assert!(directives("info").ends_with("trow=info,trow_api=info,trow_raft=info"));
+        assert!(directives("info,trow::access=off").ends_with("trow_raft=info,trow::access=off"));
+        assert_eq!(directives("trow=debug,hyper=info"), "trow=debug,hyper=info");
+    }
+}
+
 /// A task that panicked would leave the rest of the node running without it.
 fn end_on_panic() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         default(panic);
-        tracing::error!(panic = %panic, "a part of this node failed; the process ends");
+        tracing::error!(panic = %panic, "a part of this node failed and the process ends; nothing acknowledged is lost: start it again, and report this line");
         std::process::exit(1);
     }));
 }

@@ -107,7 +107,10 @@ pub async fn serve(
     .await;
     tracker.close();
     if tokio::time::timeout(drain, tracker.wait()).await.is_err() {
-        tracing::warn!(connections = tracker.len(), "requests were cut off after the time to finish");
+        tracing::warn!(
+            connections = tracker.len(),
+            "requests were cut off because they outlasted the time to finish; their clients try again"
+        );
         ending.cancel();
         tracker.wait().await;
     }
@@ -121,7 +124,7 @@ async fn accept(
     match listener.accept().await {
         Ok((tcp, from)) => Some((tcp, from, place)),
         Err(error) => {
-            tracing::warn!(cause = %error, "cannot accept a client");
+            tracing::warn!(cause = %error, "cannot accept a client and tries again; out of file descriptors? raise the limit (ulimit -n, LimitNOFILE)");
             // Out of descriptors, most likely: they come back when connections end.
             tokio::time::sleep(Duration::from_millis(100)).await;
             None

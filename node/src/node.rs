@@ -36,7 +36,7 @@ use crate::listener;
 use crate::metrics::{self, NodeMetrics};
 use crate::ops::{self, Ops, Readiness};
 use crate::peer::listener::{self as peer_listener, PeerRoutes};
-use crate::peer::{PeerSettings, Peers};
+use crate::peer::{self, PeerSettings, Peers};
 use crate::peer_blobs::PeerBlobs;
 use crate::repair::Repair;
 use crate::replicated::{Limits, Replicated};
@@ -161,6 +161,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
         planted,
         connect: peers.connect(),
         silence: peers.silence_fn(),
+        annotate: Arc::new(peer::annotate),
     })
     .await?;
 

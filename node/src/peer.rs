@@ -6,6 +6,7 @@
 //! node of another cluster and a removed node get nothing but to be told so. Never does: decide
 //! anything about the cluster; blobs.
 
+mod behalf;
 mod control;
 mod counted;
 mod dial;
@@ -38,6 +39,7 @@ use tonic::transport::Channel;
 use trow_raft::metadata::{Connect, ConnectError, Silence};
 use trow_raft::{ClusterId, Member, Metadata, NodeId};
 
+pub use behalf::annotate;
 pub use hello::{Answer, Card, Hooks};
 pub use http::PeerHttp;
 pub(crate) use poll::Failure;

@@ -56,7 +56,7 @@ pub fn serve(path: PathBuf, closing: CancellationToken) -> Result<Users, Vec<Str
                 for problem in problems {
                     tracing::error!(
                         problem,
-                        "auth.htpasswd changed and cannot be used: the users stay as they were"
+                        "auth.htpasswd changed and cannot be used: the users stay as they were; correct the file, it is read again"
                     );
                 }
             }
@@ -67,7 +67,7 @@ pub fn serve(path: PathBuf, closing: CancellationToken) -> Result<Users, Vec<Str
 
 fn warn_when_empty(path: &Path, file: &Htpasswd) {
     if file.is_empty() {
-        tracing::warn!(file = %path.display(), "auth.htpasswd has no users: nobody but the administrator can log in");
+        tracing::warn!(file = %path.display(), "auth.htpasswd has no users: nobody but the administrator can log in; add some with htpasswd -B");
     }
 }
 

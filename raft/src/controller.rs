@@ -41,7 +41,7 @@ pub(crate) async fn run(metadata: Metadata) {
         }
         let Some(office) = &mut office else { continue };
         if let Err(error) = office.act(&metadata, &sight).await {
-            tracing::error!(cause = %error, "the controller cannot read the state");
+            tracing::error!(cause = %error, "the leader cannot read its state and changes nothing; check the disk, then start the node again");
         }
     }
 }

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 pub use error::{InitializeError, JoinError, NoQuorum, OpenError, ProposeError};
 pub use service::Service;
-pub use settings::{Connect, ConnectError, PeerId, Settings, Silence};
+pub use settings::{Annotate, Connect, ConnectError, PeerId, Settings, Silence};
 pub(crate) use sight::Sight;
 
 use crate::changes::Changes;

@@ -44,7 +44,7 @@ impl Expiry {
     pub(super) fn warn(self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if let Some(remark) = self.remark(i64::try_from(now.as_secs()).unwrap_or(i64::MAX)) {
-            tracing::warn!(expires = %self, "{remark}");
+            tracing::warn!(expires = %self, "{remark}; put a new one in the place of server.tls.cert and server.tls.key, which are read again");
         }
     }
 }

@@ -109,7 +109,10 @@ impl Serve {
         let (config, idle) =
             Config::load(sources).map_err(|problems| Failure::Usage(problems.to_string()))?;
         if !idle.is_empty() {
-            tracing::warn!("these settings have no effect in this version: {}", idle.join(", "));
+            tracing::warn!(
+                "these settings have no effect in this version, and may be left out: {}",
+                idle.join(", ")
+            );
         }
         if self.check {
             return super::print_line("the configuration is valid");

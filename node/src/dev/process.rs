@@ -159,7 +159,7 @@ pub(super) async fn stop(mut nodes: Vec<Process>) {
         eprintln!("trow: {} does not end; killing it", node.planned.name);
         node.signal(Signal::KILL);
         if let Err(error) = node.child.wait().await {
-            tracing::warn!(node = node.planned.name, cause = %error, "cannot tell whether the node ended");
+            tracing::warn!(node = node.planned.name, cause = %error, "cannot tell whether the node ended; stop dev and start it again");
         }
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn status(
             drop(view);
             let audit = with_audit.then(|| auditor.audit());
             let audit = audit.and_then(|audit| {
-                audit.inspect_err(|error| tracing::warn!(cause = %error, "the blobs cannot be audited")).ok()
+                audit.inspect_err(|error| tracing::warn!(cause = %error, "the blobs cannot be compared with the state, so the cluster does not count as settled; check the disk")).ok()
             });
             PeerStatus {
                 name: me.name,

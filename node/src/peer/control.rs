@@ -12,7 +12,7 @@ use trow_raft::{ClusterId, NodeId, PeerId};
 
 use super::hello::{Answer, Hooks};
 use super::status::PeerStatus;
-use super::{Peers, wire};
+use super::{Peers, annotate, wire};
 
 /// Becoming a member waits for a quorum this long.
 const JOIN: Duration = Duration::from_secs(10);
@@ -121,7 +121,8 @@ pub(super) async fn status(
     channel: Channel,
     audit: bool,
 ) -> Result<Option<PeerStatus>, Unanswered> {
-    let request = pb::StatusRequest { node: Some(wire::node_to(peers.me())), audit };
+    let mut request = Request::new(pb::StatusRequest { node: Some(wire::node_to(peers.me())), audit });
+    annotate(request.metadata_mut());
     let reply = ControlClient::new(channel).status(request).await.map_err(|error| error.to_string())?;
     let reply = reply.into_inner();
     Ok((!reply.removed).then(|| wire::status_from(reply)))

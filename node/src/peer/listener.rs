@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
+use tracing::Instrument as _;
 use trow_raft::{NodeId, PeerId};
 
 use super::counted::Counted;
@@ -30,7 +31,7 @@ use super::dial::{CONNECTION_WINDOW, STREAM_WINDOW, chain};
 use super::greeting::{EXPORTER, Greeted, GreetingError, Session};
 use super::refusals::Refusals;
 use super::traffic::Kind;
-use super::{Peers, control, gate, tls};
+use super::{Peers, behalf, control, gate, tls};
 
 /// TLS takes at most this long.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -91,7 +92,7 @@ pub async fn serve(listener: TcpListener, peers: Peers, routes: PeerRoutes, clos
                 Err(error) => {
                     let why = error.to_string();
                     if refusals.is_news(from.ip(), &why) {
-                        tracing::warn!(%from, cause = why, "peer connection refused");
+                        tracing::warn!(%from, cause = why, "a connection to the peer port was refused; if it is a node of this cluster, compare its cluster directory and clock with this one's");
                     }
                 }
             }
@@ -110,7 +111,7 @@ async fn accept(
     match listener.accept().await {
         Ok((tcp, from)) => Some((tcp, from, place)),
         Err(error) => {
-            tracing::warn!(cause = %error, "cannot accept a peer");
+            tracing::warn!(cause = %error, "cannot accept a peer and tries again; out of file descriptors? raise the limit (ulimit -n, LimitNOFILE)");
             // Out of descriptors, most likely: they come back when connections end.
             tokio::time::sleep(Duration::from_millis(100)).await;
             None
@@ -197,7 +198,7 @@ impl Caller {
         if let Err(shut) = gate::admit(&self.peers.0, self.node, self.greeted, request.uri().path()) {
             let why = format!("{} refuses {}: {shut}", self.peers.id(), self.node);
             if self.refusals.is_news(self.from.ip(), &why) {
-                tracing::warn!(node = %self.node, from = %self.from, cause = %shut, "peer request refused");
+                tracing::warn!(node = %self.node, from = %self.from, cause = %shut, "a request of a peer was refused; a node of this cluster is started with --join and this cluster's directory");
             }
             let mut refusal = match self.greeted.kind {
                 Kind::Blob => Response::new(Body::from(why)),
@@ -207,7 +208,15 @@ impl Caller {
             return Ok(refusal);
         }
         request.extensions_mut().insert(PeerId(self.node));
-        let Ok(reply) = router.oneshot(request.map(Body::new)).await;
-        Ok(reply)
+        let span = behalf::span(request.headers(), self.node, self.greeted.kind, request.uri().path());
+        let answer = router.oneshot(request.map(Body::new));
+        let Some(span) = span else { return answer.await };
+        let began = Instant::now();
+        let answer = async {
+            let answer = answer.await;
+            tracing::debug!(ms = began.elapsed().as_millis() as u64, "answered a peer");
+            answer
+        };
+        answer.instrument(span).await
     }
 }

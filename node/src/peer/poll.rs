@@ -53,6 +53,7 @@ pub(super) async fn poll(peers: Peers) {
     let mut tick = interval(POLL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let (mut asking, mut busy) = (JoinSet::new(), BTreeSet::new());
+    let mut silent = BTreeSet::new();
     let (mut search, mut searched) = (JoinSet::new(), tokio::time::Instant::now());
     loop {
         tokio::select! {
@@ -60,6 +61,7 @@ pub(super) async fn poll(peers: Peers) {
             Some(Ok(node)) = asking.join_next() => { busy.remove(&node); }
             Some(_) = search.join_next() => {}
             _ = tick.tick() => {
+                notice(&peers, &mut silent);
                 for member in peers.0.table.members() {
                     if busy.insert(member.id) {
                         let peers = peers.clone();
@@ -75,6 +77,23 @@ pub(super) async fn poll(peers: Peers) {
                     search.spawn(async move { hello_all(&peers).await });
                 }
             }
+        }
+    }
+}
+
+/// Says once of each member that it fell silent, and once that it is back.
+fn notice(peers: &Peers, silent: &mut BTreeSet<NodeId>) {
+    for seen in peers.0.table.members() {
+        match seen.silence {
+            Some(silence) if silence > MISSING => {
+                if silent.insert(seen.id) {
+                    tracing::warn!(node = %seen.id, name = seen.name, "a member is silent; start it again, and see `trow cluster status` for when its blobs are copied elsewhere");
+                }
+            }
+            Some(_) if silent.remove(&seen.id) => {
+                tracing::info!(node = %seen.id, name = seen.name, "a member is heard again");
+            }
+            _ => {}
         }
     }
 }
@@ -95,7 +114,7 @@ async fn ask(peers: &Peers, node: NodeId, audit: bool, limit: Duration) -> Optio
         }
         Ok(Ok(None)) => {
             if !peers.0.removed.send_replace(true) {
-                tracing::warn!(by = %node, "this node was removed from the cluster");
+                tracing::warn!(by = %node, "this node was removed from the cluster and ends; started again with --join it joins under a new id");
             }
             None
         }

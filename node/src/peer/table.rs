@@ -13,8 +13,10 @@ use trow_raft::{Member, NodeId};
 const STRANGERS_MAX: usize = 256;
 
 /// A member, and when it was last heard.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Seen {
+    /// What it is called.
+    pub name: String,
     /// Who.
     pub id: NodeId,
     /// How long it has been silent; `None` when it was never heard in this process.
@@ -143,6 +145,6 @@ impl Table {
         let entries = self.lock();
         let members = entries.iter().filter(|(_, entry)| entry.member);
         let seen = |entry: &Entry| entry.last_seen.map(|at| at.elapsed());
-        members.map(|(id, entry)| Seen { id: *id, silence: seen(entry) }).collect()
+        members.map(|(id, entry)| Seen { id: *id, name: entry.name.clone(), silence: seen(entry) }).collect()
     }
 }

@@ -13,8 +13,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::StreamExt as _;
 use http::{HeaderMap, StatusCode, header};
-use tracing::Instrument as _;
-use trow_api::request_id::RequestId;
+use trow_api::request_id::{self, RequestId};
 use trow_raft::metadata::PeerId;
 use trow_raft::{Digest, RepoName};
 
@@ -61,13 +60,14 @@ impl IntoResponse for Refused {
 
 /// Refuses who is no peer, and goes on under the id of the request that the peer works for.
 async fn only_peers(request: Request, next: Next) -> Response {
-    let Some(PeerId(peer)) = request.extensions().get::<PeerId>().copied() else {
+    if request.extensions().get::<PeerId>().is_none() {
         return StatusCode::FORBIDDEN.into_response();
-    };
-    let id = RequestId::accept(request.headers());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let span = tracing::info_span!("peer request", request_id = %id, %peer, %method, %path);
-    id.scope(next.run(request)).instrument(span).await
+    }
+    // The listener opened its span.
+    match request.headers().contains_key(request_id::HEADER) {
+        true => RequestId::accept(request.headers()).scope(next.run(request)).await,
+        false => next.run(request).await,
+    }
 }
 
 /// `GET` and `HEAD`: axum drops the body of the latter, the headers stay.

@@ -42,7 +42,7 @@ pub(super) async fn settle(
     let pending = match (agreed.view)().and_then(|view| pending(&view, &digests)) {
         Ok(pending) => pending,
         Err(err) => {
-            tracing::error!(cause = %err, "repair cannot read the state");
+            tracing::error!(cause = %err, "repair cannot read the state and tries again; if it repeats, check the disk and start the node again");
             return digests;
         }
     };

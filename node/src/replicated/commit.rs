@@ -73,7 +73,7 @@ impl Replicated {
                     needed = *more as usize;
                 }
                 Outcome::Refused(refusal) => {
-                    warn!(%digest, %repo, %refusal, "the state refuses a blob that is held");
+                    warn!(%digest, %repo, %refusal, "the state refuses a blob that is held; the client is told why, nothing to do");
                     return Ok(applied);
                 }
             }

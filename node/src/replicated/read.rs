@@ -121,11 +121,15 @@ impl Reader {
                     self.round = 0;
                     return Ok(Some(bytes));
                 }
-                Some(Ok(_)) => warn!(%node, digest = %self.digest, "a source sent more than was asked for"),
-                Some(Err(error)) => {
-                    warn!(%node, digest = %self.digest, at = self.at, %error, "a source failed in mid-body");
+                Some(Ok(_)) => {
+                    warn!(%node, digest = %self.digest, "a peer sent more of a blob than was asked for; the next one is asked, update that node if it repeats")
                 }
-                None => warn!(%node, digest = %self.digest, at = self.at, "a source ended too early"),
+                Some(Err(error)) => {
+                    warn!(%node, digest = %self.digest, at = self.at, %error, "a peer failed in the middle of a blob; the next one goes on from there");
+                }
+                None => {
+                    warn!(%node, digest = %self.digest, at = self.at, "a peer ended too early in a blob; the next one goes on from there")
+                }
             }
         }
         Ok(None)
@@ -153,7 +157,7 @@ impl Reader {
             }
             return Ok(());
         }
-        tracing::error!(digest = %self.digest, last_source = %node, "peers sent bytes that do not have the digest");
+        tracing::error!(digest = %self.digest, last_source = %node, "peers sent bytes that do not have the digest, and the body was broken off; look at the disk of that node");
         Err(io::Error::new(io::ErrorKind::InvalidData, "relayed bytes do not have the digest"))
     }
 
@@ -166,14 +170,16 @@ impl Reader {
                     match here(&self.store, &self.digest, self.size, wanted).await {
                         Ok(body) => return Ok((node, body)),
                         Err(ReadError::NotHere) => {}
-                        Err(error) => warn!(digest = %self.digest, %error, "the local copy cannot be read"),
+                        Err(error) => {
+                            warn!(digest = %self.digest, %error, "the copy on this disk cannot be read and a peer is asked; check the disk")
+                        }
                     }
                     continue;
                 }
                 match self.peers.fetch(node, &self.digest, Some(wanted)).await {
                     Ok(fetched) if fetched.size == self.size => return Ok((node, fetched.body)),
                     Ok(fetched) => {
-                        warn!(%node, digest = %self.digest, size = fetched.size, "a source has another size");
+                        warn!(%node, digest = %self.digest, size = fetched.size, "a peer has the blob with another size and the next one is asked; look at the disk of that node");
                     }
                     Err(error) => debug!(%node, digest = %self.digest, %error, "not a source"),
                 }

@@ -304,7 +304,7 @@ impl Uploads {
             match answer {
                 Ok(finished) => evidence.extend(finished.evidence.into_iter().filter(|e| e.node == *mirror)),
                 Err(error) => {
-                    warn!(%mirror, %error, upload = %session.id, "a mirror does not hold the upload")
+                    warn!(%mirror, %error, upload = %session.id, "a mirror does not hold the upload, which goes on with the others; nothing to do unless it repeats, then look at that node")
                 }
             }
         }
@@ -407,7 +407,10 @@ pub(super) fn store_fault(error: StoreError) -> Fault {
     match error {
         StoreError::NoSpace => Fault::NoSpace,
         error => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the store failed an upload");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the store failed an upload, and the client is told to try again; check the disk"
+            );
             Fault::unavailable("the store of the node failed; its log says how")
         }
     }

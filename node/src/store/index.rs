@@ -22,7 +22,7 @@ impl Index {
             discard(path, "an earlier process ended while it opened it");
         }
         if let Err(err) = fs::write(&opening, b"") {
-            tracing::warn!(path = %opening.display(), cause = %err, "the index of blobs stays closed");
+            tracing::warn!(path = %opening.display(), cause = %err, "the index of blobs stays closed: when blobs were last verified is not known, nothing else is; check the disk");
             return Index { verified: None };
         }
         let verified = open(path).or_else(|err| {
@@ -33,7 +33,7 @@ impl Index {
         match verified {
             Ok(verified) => Index { verified: Some(verified) },
             Err(err) => {
-                tracing::warn!(path = %path.display(), cause = %err, "the index of blobs stays closed");
+                tracing::warn!(path = %path.display(), cause = %err, "the index of blobs stays closed: when blobs were last verified is not known, nothing else is; check the disk");
                 Index { verified: None }
             }
         }
@@ -75,10 +75,10 @@ fn open(path: &Path) -> sled::Result<(sled::Db, sled::Tree)> {
 }
 
 fn discard(path: &Path, why: &str) {
-    tracing::warn!(path = %path.display(), why, "deleting the index of blobs; it is rebuilt");
+    tracing::warn!(path = %path.display(), why, "the index of blobs is deleted and made anew; nothing to do, it only says when blobs were last verified");
     if let Err(err) = fs::remove_dir_all(path)
         && err.kind() != std::io::ErrorKind::NotFound
     {
-        tracing::warn!(path = %path.display(), cause = %err, "the index of blobs cannot be deleted");
+        tracing::warn!(path = %path.display(), cause = %err, "the index of blobs cannot be deleted; stop the node and delete it by hand");
     }
 }

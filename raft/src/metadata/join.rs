@@ -66,7 +66,7 @@ impl Metadata {
             let taken = Refusal::NameTaken { by: other.id };
             return Err(Proposed::Refused(format!("{taken}: member {} is not known to be gone", other.id)));
         }
-        tracing::warn!(name = member.name, old = %other.id, new = %member.id, "a silent member is replaced by a new one of its name");
+        tracing::warn!(name = member.name, old = %other.id, new = %member.id, "a silent member is replaced by a new one of its name; if the old one still runs somewhere, stop it");
         let number = self.0.proposer.number().await;
         let envelope = number.envelope("system", Command::RemoveMember { node: other.id });
         match self.lead_proposal(codec::encode_envelope(&envelope)).await {

@@ -52,7 +52,20 @@ impl Observer {
         self.now.send_if_modified(|now| {
             let since = if now.quorum == quorum { now.since } else { SystemTime::now() };
             let new = Leadership { leader, term, quorum, since };
-            std::mem::replace(now, new) != new
+            let old = std::mem::replace(now, new);
+            match (old.quorum, leader) {
+                (true, None) => {
+                    tracing::warn!(
+                        term,
+                        "no leader is heard: names are served as stale and writes wait; if it lasts, start the members that are down"
+                    );
+                }
+                (_, Some(leader)) if old.leader != Some(leader) => {
+                    tracing::info!(%leader, term, "a quorum follows this leader");
+                }
+                _ => {}
+            }
+            old != new
         });
     }
 }

@@ -154,7 +154,7 @@ impl Metadata {
     pub async fn shutdown(&self) {
         self.0.stop.send_replace(true);
         if let Err(error) = self.0.raft.shutdown().await {
-            tracing::error!(cause = %error, "consensus did not stop cleanly");
+            tracing::error!(cause = %error, "consensus did not stop cleanly; nothing acknowledged is lost, start the node again");
         }
         // In this order: the state may be durable only up to the log.
         if self.0.log.flush().await.is_ok() {

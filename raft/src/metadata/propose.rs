@@ -213,6 +213,12 @@ impl Metadata {
         }
     }
 
+    fn annotated<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        (self.0.settings.annotate)(request.metadata_mut());
+        request
+    }
+
     async fn forward(&self, leader: NodeId, envelope: Bytes, via: Via) -> Proposed {
         use pb::propose_reply::Result as R;
         let mut client = match client(&self.0.settings.connect, leader).await {
@@ -221,8 +227,8 @@ impl Metadata {
             Err(_) => return Proposed::Forward,
         };
         let reply = match via {
-            Via::Propose => client.propose(pb::ProposeRequest { envelope }).await,
-            Via::Join => client.join(pb::JoinRequest { envelope }).await,
+            Via::Propose => client.propose(self.annotated(pb::ProposeRequest { envelope })).await,
+            Via::Join => client.join(self.annotated(pb::JoinRequest { envelope })).await,
         };
         match reply.map(|reply| reply.into_inner().result) {
             Ok(Some(R::Applied(bytes))) => Proposed::Applied(bytes),

@@ -36,7 +36,7 @@ pub(super) fn server(metadata: Metadata) -> RaftServer<Service> {
 
 /// Refuses what no member of the protocol sends: it is broken, or is not who it seems.
 pub(super) fn forged(peer: NodeId, error: &Forged) -> Status {
-    tracing::error!(%peer, cause = %error, "refused a request that no healthy member sends");
+    tracing::error!(%peer, cause = %error, "refused a request that no healthy member sends; look at that node: its version, its disk, and whether somebody else has its key");
     Status::invalid_argument(error.to_string())
 }
 
@@ -69,7 +69,7 @@ impl Service {
     fn member<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         let peer = self.sender(request)?;
         if !self.0.is_in_membership(peer) {
-            tracing::warn!(%peer, "refused a node that is no member");
+            tracing::warn!(%peer, "refused a node that is no member; started with --join it asks to become one");
             return Err(Status::permission_denied("not a member"));
         }
         Ok(peer)
@@ -80,7 +80,7 @@ impl Service {
         let envelope = codec::decode_envelope(envelope.clone());
         let envelope = envelope.map_err(|error| Status::invalid_argument(error.to_string()))?;
         if envelope.node != peer {
-            tracing::warn!(%peer, claimed = %envelope.node, "refused a proposal in another node's name");
+            tracing::warn!(%peer, claimed = %envelope.node, "refused a proposal in another node's name; look at that node: its version, its disk, and whether somebody else has its key");
             return Err(Status::permission_denied("the proposal is not the sender's own"));
         }
         Ok(())
@@ -113,7 +113,7 @@ impl Metadata {
     /// Whoever asks for votes, or leads, does so in its own name, and in a term that can be.
     pub(super) fn own_vote(&self, peer: NodeId, vote: &Vote) -> Result<(), Status> {
         if vote.leader_id.node_id != peer.0 {
-            tracing::warn!(%peer, "refused a request in another node's name");
+            tracing::warn!(%peer, "refused a request in another node's name; look at that node: its version, its disk, and whether somebody else has its key");
             return Err(Status::permission_denied("the vote is not the sender's own"));
         }
         let term = self.0.raft.metrics().borrow_watched().current_term;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 
 use crate::id::NodeId;
@@ -17,6 +18,10 @@ use crate::planted::Planted;
 /// Gives a channel to a peer that is proven to be that peer. Called per request: it must be
 /// cheap when the peer is connected, and may itself reconnect and back off.
 pub type Connect = Arc<dyn Fn(NodeId) -> BoxFuture<'static, Result<Channel, ConnectError>> + Send + Sync>;
+
+/// Adds to a call what the peer is to know of whom it is made for, such as a request's id. Runs in
+/// the task that proposes.
+pub type Annotate = Arc<dyn Fn(&mut MetadataMap) + Send + Sync>;
 
 /// How long a peer has been silent; `None` when it was never heard of in this process.
 pub type Silence = Arc<dyn Fn(NodeId) -> Option<Duration> + Send + Sync>;
@@ -62,6 +67,8 @@ pub struct Settings {
     pub connect: Connect,
     /// How long a peer has been silent.
     pub silence: Silence,
+    /// What goes along with a proposal that is handed on to the leader.
+    pub annotate: Annotate,
 }
 
 impl Settings {
@@ -86,6 +93,7 @@ impl Settings {
                 Box::pin(async move { Err(ConnectError { node, why }) })
             }),
             silence: Arc::new(|_| None),
+            annotate: Arc::new(|_| ()),
         }
     }
 }

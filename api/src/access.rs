@@ -1,0 +1,79 @@
+//! The line that is logged for each request, once its reply has gone.
+//!
+//! Always holds: one line a request, under the request's span, which has its id, method, path and
+//! caller; no query, since upload tickets are in it, and no header. Never does: decide anything.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use tracing::Span;
+
+/// A reply's body that says when it has gone.
+pub(crate) struct Logged {
+    body: Body,
+    line: Line,
+    ended: bool,
+    sent: u64,
+}
+
+/// What is known of a request when its reply begins.
+pub(crate) struct Line {
+    /// The request's span.
+    pub(crate) span: Span,
+    /// When it came.
+    pub(crate) began: Instant,
+    /// The status of its reply.
+    pub(crate) status: u16,
+    /// Whether the body is the client's: it is not for HEAD.
+    pub(crate) has_body: bool,
+}
+
+impl Logged {
+    pub(crate) fn new(body: Body, line: Line) -> Body {
+        Body::new(Logged { ended: !line.has_body || body.is_end_stream(), body, line, sent: 0 })
+    }
+}
+
+impl http_body::Body for Logged {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let next = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        match &next {
+            Some(Ok(frame)) => self.sent += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(_)) => {}
+            None => self.ended = true,
+        }
+        Poll::Ready(next)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        let (status, sent) = (self.line.status, self.sent);
+        let ms = self.line.began.elapsed().as_millis() as u64;
+        let whole = self.ended || self.body.is_end_stream();
+        self.line.span.in_scope(|| match whole {
+            true => tracing::info!(target: "trow::access", status, sent, ms, "answered"),
+            false => {
+                tracing::info!(target: "trow::access", status, sent, ms, "answered in part: the body broke off or the client went away");
+            }
+        });
+    }
+}
