@@ -81,6 +81,11 @@ impl Changes {
         }
     }
 
+    /// Notes that a file of the blob came late: after an entry by which this node need not have it.
+    pub fn note_blob(&self, digest: &Digest) {
+        self.lock().touch(Touched::Blob(*digest));
+    }
+
     /// Notes that anything may have changed: a snapshot was installed.
     pub fn note_everything(&self) {
         self.lock().everything();

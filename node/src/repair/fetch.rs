@@ -36,12 +36,12 @@ pub(super) async fn fetch(
         Ok(Some(found)) => found,
         Ok(None) => return Fetched::Done,
         Err(err) => {
-            tracing::error!(%digest, cause = %err, "repair cannot read the state");
+            tracing::error!(%digest, cause = %err, "repair cannot read the state and tries again; if it repeats, check the disk and start the node again");
             return Fetched::Failed;
         }
     };
     for node in &order {
-        match from(store, others, limit, *node, digest).await {
+        match from(store, agreed, others, limit, *node, digest).await {
             Ok(()) => {
                 tracing::debug!(%digest, source = %node, "fetched a missing blob");
                 return Fetched::Done;
@@ -64,6 +64,7 @@ enum Failure {
 
 async fn from(
     store: &Store,
+    agreed: &Agreed,
     others: &Others,
     limit: &Limit,
     node: NodeId,
@@ -80,8 +81,19 @@ async fn from(
         limit.take(bytes.len()).await;
         staged.write(bytes).await.map_err(|err| store_failed(err.into()))?;
     }
-    staged.hold(&digest).await.map_err(store_failed)?;
+    // Its partition may have moved on meanwhile, and the sweeper been there.
+    if is_needed(agreed, &digest)? {
+        staged.hold(&digest).await.map_err(store_failed)?;
+        if !is_needed(agreed, &digest)? {
+            agreed.changes.note_blob(&digest);
+        }
+    }
     Ok(())
+}
+
+fn is_needed(agreed: &Agreed, digest: &Digest) -> Result<bool, Failure> {
+    let found = (agreed.view)().and_then(|view| sources(&view, agreed.me, digest));
+    Ok(found.map_err(|err| Failure::Source(err.to_string()))?.is_some())
 }
 
 /// Every other member, the likely holders first: owners, sources, away holders, the rest; and

@@ -78,6 +78,38 @@ async fn blobs_held_elsewhere_come_home_and_are_settled() {
 }
 
 #[tokio::test]
+async fn a_blob_that_came_after_its_partition_moved_on_is_not_kept() {
+    let sim = Sim::new(3, 2, &[1, 2], Planted::NONE);
+    let (bytes, digest) = blobs(1).remove(0);
+    sim.push(&bytes, &[1, 2]).await;
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let go = tokio_util::sync::CancellationToken::new();
+    let (fetch, gate) = (sim.others().fetch, go.clone());
+    let slow = Others {
+        fetch: Arc::new(move |node, digest| {
+            let (fetch, gate, begun) = (fetch.clone(), gate.clone(), begun.clone());
+            async move {
+                let body = fetch(node, digest).await?;
+                begun.send(()).unwrap();
+                gate.cancelled().await;
+                Ok(body)
+            }
+            .boxed()
+        }),
+        ..sim.others()
+    };
+    sim.own(&[2, 3]);
+    let repair = Repair::new(sim.store(3), sim.agreed(3), slow, 0);
+    let meter = repair.meter().clone();
+    let _running = Running(vec![tokio::spawn(repair.run())]);
+    tokio::time::timeout(LIMIT, begins.recv()).await.unwrap();
+    sim.own(&[1, 2]);
+    go.cancel();
+    until("the fetch is over", LIMIT, || meter.queue.get() == 0).await;
+    assert_eq!(sim.holders(&digest), BTreeSet::from([1, 2]));
+}
+
+#[tokio::test]
 async fn moved_partitions_are_ready_only_with_all_their_blobs() {
     let sim = Sim::new(4, 2, &[1, 2], Planted::NONE);
     let all = blobs(60);
