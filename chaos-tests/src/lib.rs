@@ -9,6 +9,7 @@
 //! - [`content`], [`client`], [`upload`], [`image`], [`admin`], [`metrics`]: pushing, pulling, asking;
 //! - [`front`], [`conformance`]: one address for all nodes, and the official judge of what it answers;
 //! - [`tool`], [`layout`], [`registry`]: what other people's programs need, and those programs;
+//! - [`exposed`]: every metric there is;
 //! - [`history`], [`check`], [`load`], [`kept`], [`mixed`], [`audit`]: what clients saw, and whether it was right;
 //! - [`fault`], [`standstill`], [`disk`], [`powered`], [`strace`], [`steps`], [`link`], [`away`]: what is
 //!   done to it;
@@ -27,6 +28,7 @@ pub mod process;
 pub mod admin;
 pub mod client;
 pub mod content;
+pub mod exposed;
 pub mod image;
 pub mod metrics;
 pub mod upload;

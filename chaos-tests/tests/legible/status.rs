@@ -1,0 +1,93 @@
+//! `trow cluster status` says how a cluster is, and what to do, before anything else.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use chaos_tests::admin::Admin;
+use chaos_tests::cluster::{Cluster, Plan};
+use chaos_tests::image::Image;
+use chaos_tests::report::scenario;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_begins_with_the_verdict_and_what_to_do() {
+    scenario("status", Duration::from_secs(180), run()).await;
+}
+
+async fn run() -> Result<()> {
+    let mut cluster = Cluster::start(Plan::of(3)).await?;
+    let first = cluster.nodes[0].client();
+    let pushed = Image::random(&[10_000, 20_000]).push(&first, "said/image", "v1").await?;
+    ensure!(pushed.status == 201, "the push: {pushed}");
+    cluster.settled(LIMIT).await?;
+    let (admin, asked) = (cluster.admin.clone(), cluster.nodes[0].client.clone());
+    until(&admin, &asked, 0, &["healthy: 3 nodes answer, every blob has its copies\n\nNAME "]).await?;
+    again_and_again(&admin, &asked).await?;
+
+    cluster.nodes[2].kill();
+    let what =
+        "to do: start n3 again, or add a node: the 2 that are up are too few for 3 copies of each blob";
+    let said = ["DEGRADED: n3 has not been heard of for ", "; 3 blobs are below 3 copies\n", what];
+    until(
+        &admin,
+        &asked,
+        0,
+        &[said.as_slice(), &["to do: if n3 is gone for good: trow cluster remove n3"]].concat(),
+    )
+    .await?;
+
+    cluster.nodes[1].kill();
+    let said = ["NO QUORUM: 1 of 3 voters answer this node; ", "to do: start n2 and n3, or mend the network"];
+    until(&admin, &asked, 3, &said).await?;
+
+    cluster.start_all().await?;
+    cluster.settled(LIMIT).await?;
+    until(&admin, &asked, 0, &["healthy: 3 nodes answer"]).await?;
+    for name in ["n2", "n3"] {
+        let log = std::fs::read_to_string(&cluster.nodes[0].log)?;
+        let about =
+            |what: &str| log.lines().filter(|line| line.contains(what) && line.contains(name)).count();
+        let (silent, back) = (about("a member is silent"), about("a member is heard again"));
+        ensure!(
+            (silent, back) == (1, 1),
+            "of {name} n1 logged {silent} times that it is silent, {back} that it is back"
+        );
+    }
+    cluster.done();
+    Ok(())
+}
+
+/// Waits until the status begins with the first of `parts`, has the others, and ends with `code`.
+async fn until(admin: &Admin, asked: &str, code: i32, parts: &[&str]) -> Result<()> {
+    let until = Instant::now() + LIMIT;
+    loop {
+        let (ended, out, err) = admin.run(asked, &["cluster", "status"]).await?;
+        if ended == code && out.starts_with(parts[0]) && parts.iter().all(|part| out.contains(part)) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "wanted exit {code} and {parts:?}, got {ended} and\n{out}{err}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// `--watch` goes on saying it.
+async fn again_and_again(admin: &Admin, asked: &str) -> Result<()> {
+    let mut watching = Command::new(&admin.program)
+        .args(["cluster", "status", "--watch", "100ms"])
+        .env("TROW_SERVER", format!("http://{asked}"))
+        .env("TROW_TOKEN_FILE", &admin.token_file)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut lines = BufReader::new(watching.stdout.take().context("its output")?).lines();
+    let mut verdicts = 0;
+    while verdicts < 3 {
+        let line = tokio::time::timeout(LIMIT, lines.next_line()).await.context("nothing more is said")??;
+        verdicts += usize::from(line.context("the watch ended")?.starts_with("healthy: "));
+    }
+    Ok(())
+}
