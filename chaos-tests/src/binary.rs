@@ -16,7 +16,8 @@ pub fn trow() -> PathBuf {
         .clone()
 }
 
-/// The program with the wrong rules compiled in; `TROW_PLANTED` in its environment chooses one.
+/// The program with the wrong rules compiled in; `TROW_PLANTED` in its environment chooses one. It
+/// is of the next feature level: it supports one level and one command more than a release.
 ///
 /// # Panics
 /// It does not build.
@@ -24,7 +25,7 @@ pub fn planted() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
         .get_or_init(|| {
-            let arguments = ["--bin", "trow", "--features", "trow/planted"];
+            let arguments = ["--bin", "trow", "--features", "trow/planted,trow/next-level"];
             from_env("TROW_PLANTED_BIN").unwrap_or_else(|| build(&arguments, "planted").join("trow"))
         })
         .clone()
@@ -39,7 +40,8 @@ pub fn storage_probe() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
         .get_or_init(|| {
-            let arguments = ["--features", "trow-raft/planted", "--example", "storage_probe"];
+            let arguments =
+                ["--features", "trow-raft/planted,trow-raft/next-level", "--example", "storage_probe"];
             let built = || build(&arguments, "planted").join("examples/storage_probe");
             from_env("TROW_STORAGE_PROBE").unwrap_or_else(built)
         })

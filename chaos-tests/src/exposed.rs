@@ -109,6 +109,13 @@ pub const METRICS: &[Metric] = &[
     metric("gauge", "trow_repair_queue_blobs", &[], Here),
     metric("counter", "trow_repair_fetches", &[("result", OneOf(&["done", "failed"]))], Here),
     metric("counter", "trow_repair_bytes", &[], Here),
+    metric(
+        "counter",
+        "trow_hot_cache_reads",
+        &[("cache", OneOf(&["manifest", "blob"])), ("result", OneOf(&["hit", "miss"]))],
+        Here,
+    ),
+    metric("gauge", "trow_hot_cache_bytes", &[("cache", OneOf(&["manifest", "blob"]))], Here),
     metric("gauge", "trow_uploads", &[("role", OneOf(&["home", "mirror"]))], Here),
     metric("gauge", "trow_upload_bytes", &[], Here),
     metric("gauge", "trow_uploads_used_ratio", &[], Here),

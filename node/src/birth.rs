@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use trow_raft::command::LEVEL;
 use trow_raft::{ClusterId, Member, MemberState, Metadata, NodeId, Planted, Refusal};
 
 use crate::identity;
@@ -52,6 +53,12 @@ pub enum BirthError {
         /// Who says so.
         by: NodeId,
     },
+    /// The cluster is at a feature level that this program does not support.
+    #[error(
+        "the cluster does not take this node in: it is at a higher feature level than {LEVEL}, the highest that \
+         this version of Trow supports; start the version that its members run"
+    )]
+    TooOld,
     /// The answer that binds cannot be kept.
     #[error(transparent)]
     Bound(#[from] BoundError),
@@ -203,6 +210,7 @@ impl Unborn<'_> {
                 self.taken_in(cluster, through, answers)
             }
             Ok(_) => Ok(Next::Later),
+            Err(why) if why.contains(&Refusal::LevelUnsupported.to_string()) => Err(BirthError::TooOld),
             Err(why) => {
                 if is_name_taken(&why) {
                     let name = &self.peers.me().name;

@@ -98,6 +98,7 @@ fn one_node_is_a_complete_registry_that_stops_cleanly() {
     let member = &status["members"][0];
     assert_eq!((&member["role"], &member["state"]), (&"voter".into(), &"up".into()));
     assert_eq!(member["client"], node.client());
+    assert_eq!(member["max_level"], status["level"]);
     assert!(member["disk"]["total"].as_u64().unwrap() > 0);
     assert_eq!(status["partitions"]["total"], 1024);
     assert_eq!(status["partitions"]["ready"], 1024);

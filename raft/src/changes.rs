@@ -78,6 +78,8 @@ impl Changes {
             | Command::Tick { .. }
             | Command::FenceStore { .. }
             | Command::SetLevel { .. } => {}
+            #[cfg(feature = "next-level")]
+            Command::Probe => {}
         }
     }
 

@@ -45,6 +45,13 @@ pub enum CodecError {
     },
 }
 
+impl CodecError {
+    /// Whether a later version may have written the bytes, and this one is too old for them.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, CodecError::Unknown { .. } | CodecError::Level { .. })
+    }
+}
+
 /// A digest as a protobuf field: its raw bytes, whose length tells the algorithm.
 pub(crate) fn digest_bytes(digest: &Digest) -> Bytes {
     Bytes::copy_from_slice(digest.as_bytes())

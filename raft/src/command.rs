@@ -11,7 +11,7 @@ use crate::member::{Evidence, Member, MemberState};
 use crate::name::{RepoName, Tag};
 
 /// The feature level of this build: the highest whose commands it can apply.
-pub const LEVEL: u32 = 1;
+pub const LEVEL: u32 = 1 + cfg!(feature = "next-level") as u32;
 
 /// A command with who proposes it: what a log entry holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +115,21 @@ pub enum Command {
     SetLevel { level: u32 },
     /// Changes the replication factor.
     SetRf { rf: u32 },
+    /// Changes nothing. Belongs to the level after the last, which only a test build supports.
+    #[cfg(feature = "next-level")]
+    Probe,
+}
+
+impl Command {
+    /// The feature level that brought the command: it is proposed only in a cluster of that level
+    /// or a higher one, and a build below it cannot apply it.
+    pub fn level(&self) -> u32 {
+        match self {
+            #[cfg(feature = "next-level")]
+            Command::Probe => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// What came of a command, and where in the log.
@@ -165,7 +180,7 @@ pub enum Refusal {
     StaleSequence,
     #[error("the cluster has a name already")]
     AlreadyBorn { cluster: ClusterId },
-    #[error("not every member supports the level")]
+    #[error("the feature level is not one that the whole cluster supports")]
     LevelUnsupported,
     #[error("the request contradicts the state")]
     Invalid,

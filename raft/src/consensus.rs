@@ -15,6 +15,7 @@ pub(crate) mod meter;
 pub(crate) mod network;
 pub(crate) mod reserve;
 pub(crate) mod snapshot;
+pub(crate) mod too_old;
 pub(crate) mod types;
 pub(crate) mod wire;
 

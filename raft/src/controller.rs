@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::command::Command;
+use crate::command::{Command, LEVEL};
 use crate::id::NodeId;
 use crate::member::MemberState;
 use crate::metadata::{Metadata, Sight};
@@ -94,6 +94,7 @@ impl Office {
             grace: metadata.grace(),
             rf: view.rf()?,
             level: view.level()?,
+            supported: LEVEL,
         };
         let step = decide::decide(&seen);
         drop(view);
@@ -169,6 +170,11 @@ async fn take(metadata: &Metadata, step: Step) {
 fn describe(step: &Step) -> String {
     let command = match &step.command {
         Some(Command::SetPartitions { owners, .. }) => format!("move {} partitions", owners.len()),
+        Some(Command::SetLevel { level }) => {
+            format!(
+                "raise the feature level to {level}, which every member supports; none can go back below it"
+            )
+        }
         Some(command) => format!("{command:?}"),
         None => "no command".into(),
     };

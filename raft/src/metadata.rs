@@ -10,6 +10,7 @@ mod error;
 mod join;
 mod leader;
 mod leadership;
+mod level;
 mod open;
 mod propose;
 mod reads;

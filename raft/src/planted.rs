@@ -62,6 +62,8 @@ variants! {
     H2WakingHome = "h2-waking-home",
     /// H3: a read joins a round that was already sent.
     H3JoinSentRound = "h3-join-sent-round",
+    /// H9: commands above the level of the cluster are proposed.
+    H9AboveLevel = "h9-above-level",
     /// H10: a retry is applied again.
     H10NoOutcomeTable = "h10-no-outcome-table",
 }

@@ -70,6 +70,9 @@ pub struct MemberDocument {
     pub repair_in_ms: Option<u64>,
     /// Its disk; null when it does not answer.
     pub disk: Option<DiskDocument>,
+    /// The highest feature level that its program supports, as far as the cluster was told.
+    #[serde(default)]
+    pub max_level: u32,
     /// Its uploads, mirrored ones included; null when it does not say.
     #[serde(default)]
     pub uploads: Option<UploadsDocument>,

@@ -126,6 +126,7 @@ impl Facts {
                 free: report.disk.free,
                 blobs: report.disk.blobs,
             }),
+            max_level: member.max_level,
             uploads: report
                 .and_then(|report| report.uploads)
                 .map(|uploads| UploadsDocument { sessions: uploads.sessions, bytes: uploads.bytes }),

@@ -268,15 +268,27 @@ fn members(status: &StatusDocument) -> Table {
     members
 }
 
+/// Which members keep the feature level from rising to what others support.
+fn held_back(status: &StatusDocument) -> Option<String> {
+    let highest = status.members.iter().map(|member| member.max_level).max()?;
+    let lagging = status.members.iter().filter(|member| member.max_level < highest);
+    let lagging: Vec<&str> = lagging.map(|member| member.name.as_str()).collect();
+    (!lagging.is_empty()).then(|| {
+        let names = lagging.join(", ");
+        format!("the level stays {} until a version that supports {highest} runs on {names}", status.level)
+    })
+}
+
 /// The whole of it.
 pub(super) fn shown(status: &StatusDocument) -> String {
     let blobs = &status.blobs;
     let quorum = if status.quorum { "yes" } else { "NO" };
     let stale = if status.stale { " (stale: what this node last knew)" } else { "" };
+    let held_back = held_back(status).map_or_else(String::new, |why| format!("\nlevel       {why}"));
     format!(
         "{}\n\n{}\n\n\
          cluster     {}{stale}\n\
-         quorum      {quorum}, leader {}, term {}, level {}, applied {}, state {} at {}\n\
+         quorum      {quorum}, leader {}, term {}, level {}, applied {}, state {} at {}{held_back}\n\
          partitions  {} of {} ready, {} moving\n\
          blobs       {} durable ({}), factor {}, {} under-replicated, {} away, {} lost, {} cached",
         Verdict::of(status).line(status),

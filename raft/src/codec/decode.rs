@@ -77,6 +77,8 @@ pub(super) fn command(coded: Coded) -> Decoded<Command> {
         Coded::SetLost(it) => Command::SetLost { digests: digests(&it.digests)?, seen: it.seen },
         Coded::SetLevel(it) => Command::SetLevel { level: it.level },
         Coded::SetRf(it) => Command::SetRf { rf: it.rf },
+        #[cfg(feature = "next-level")]
+        Coded::Probe(_) => Command::Probe,
     })
 }
 

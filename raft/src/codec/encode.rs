@@ -88,6 +88,8 @@ pub(super) fn command(command: &Command) -> Coded {
         }
         Command::SetLevel { level } => Coded::SetLevel(proto::SetLevel { level: *level }),
         Command::SetRf { rf } => Coded::SetRf(proto::SetRf { rf: *rf }),
+        #[cfg(feature = "next-level")]
+        Command::Probe => Coded::Probe(proto::Nothing {}),
     }
 }
 

@@ -77,6 +77,8 @@ fn commands() -> Vec<Command> {
         Command::SetLost { digests: vec![a], seen: 40 },
         Command::SetLevel { level: 1 },
         Command::SetRf { rf: 5 },
+        #[cfg(feature = "next-level")]
+        Command::Probe,
     ]
 }
 

@@ -33,8 +33,30 @@ pub(crate) enum Forged {
     Order,
     #[error("an entry cannot be applied: {0}")]
     Entry(#[from] CodecError),
+    #[error("an entry cannot be applied: {}", .0.why)]
+    Newer(Newer),
     #[error("it contradicts what is committed here")]
     Committed,
+}
+
+/// Entries of which one holds what a later version may have written.
+#[derive(Debug)]
+pub(crate) struct Newer {
+    vote: Vote,
+    /// The entry before the first of them.
+    prev: Option<LogId>,
+    /// Where the one that this version does not know would be.
+    pub(crate) at: u64,
+    pub(crate) why: CodecError,
+}
+
+impl Newer {
+    /// Whether it is the leader of `vote` that sends it, to where the log after `committed` and up
+    /// to `last` goes on. A leader sends the same again and again, and its log cannot do without.
+    pub(crate) fn continues(&self, vote: &Vote, committed: Option<LogId>, last: Option<u64>) -> bool {
+        let attached = self.prev.is_none_or(|prev| last.is_some_and(|last| prev.index <= last));
+        vote.committed && self.vote == *vote && attached && committed.is_none_or(|id| self.at > id.index)
+    }
 }
 
 /// A log id by leader first, as leaders follow one another.
@@ -95,7 +117,12 @@ pub(crate) fn append(request: pb::AppendRequest) -> Result<AppendEntriesRequest<
     let prev = request.prev.map(|id| log_id(id, &vote, "previous entry")).transpose()?;
     let (mut last, mut entries) = (prev, Vec::with_capacity(request.entries.len()));
     for bytes in request.entries {
-        let entry = wire::decode_entry(bytes)?;
+        let at = last.map_or(0, |last| last.index + 1);
+        let newer = |why| Forged::Newer(Newer { vote, prev, at, why });
+        let entry = match wire::decode_entry(bytes) {
+            Err(WireError::Newer) => return Err(newer(CodecError::Unknown { what: "a field" })),
+            decoded => decoded?,
+        };
         let id = judge(entry.log_id, &vote, "entry")?;
         let follows = match &last {
             Some(last) => id.index == last.index + 1 && leader_of(&id) >= leader_of(last),
@@ -106,7 +133,8 @@ pub(crate) fn append(request: pb::AppendRequest) -> Result<AppendEntriesRequest<
         }
         // Once it is stored and committed, one that cannot be applied ends every process for good.
         if let Some(envelope) = &entry.payload.envelope {
-            codec::decode_envelope(envelope.0.clone())?;
+            codec::decode_envelope(envelope.0.clone())
+                .map_err(|error| if error.is_newer() { newer(error) } else { error.into() })?;
         }
         last = Some(id);
         entries.push(entry);
@@ -175,3 +203,6 @@ pub(crate) fn snapshot_beyond(committed: Option<LogId>, last: Option<LogId>) -> 
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

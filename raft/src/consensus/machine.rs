@@ -22,6 +22,7 @@ use super::disk::fatal;
 use super::meter::Meter;
 use super::reserve::Reserve;
 use super::snapshot::{FilesError, SnapshotData, StateFiles};
+use super::too_old::too_old;
 use super::types::{Encoded, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use super::wire;
 use crate::changes::Changes;
@@ -206,6 +207,7 @@ impl Machine {
             machine.note(&entries);
             let applied = match machine.state().apply(&entries) {
                 Ok(applied) => applied,
+                Err(error) if error.is_too_old() => too_old(&error),
                 Err(error) => fatal("write of the state", &error),
             };
             machine.note(&entries);
@@ -253,6 +255,7 @@ fn to_apply(entry: &Entry) -> ApplyEntry {
     let envelope =
         entry.payload.envelope.as_ref().map(|encoded| match codec::decode_envelope(encoded.0.clone()) {
             Ok(envelope) => envelope,
+            Err(error) if error.is_newer() => too_old(&error),
             Err(error) => fatal("decoding of a committed entry", &error),
         });
     let membership = entry.payload.membership.clone().map(|membership| {

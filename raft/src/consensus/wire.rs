@@ -22,6 +22,8 @@ pub(crate) enum WireError {
     Missing(&'static str),
     #[error("invalid membership: {0}")]
     Membership(String),
+    #[error("an entry holds a field that this version does not know; run a newer one")]
+    Newer,
 }
 
 impl From<WireError> for std::io::Error {
@@ -97,7 +99,12 @@ pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
 }
 
 pub(crate) fn decode_entry(bytes: Bytes) -> Result<Entry, WireError> {
+    let len = bytes.len();
     let message = pb::Entry::decode(bytes)?;
+    // prost drops what it does not know, and the entry would be passed on without it.
+    if message.encoded_len() != len {
+        return Err(WireError::Newer);
+    }
     let log_id = log_id_from(message.log_id.ok_or(WireError::Missing("log_id"))?);
     let membership = message.membership.map(membership_from).transpose()?;
     Ok(Entry { log_id, payload: Payload { envelope: message.envelope.map(Encoded), membership } })

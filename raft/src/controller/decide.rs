@@ -45,6 +45,8 @@ pub struct Observed<'a> {
     pub rf: u32,
     /// The level of the cluster.
     pub level: u32,
+    /// The highest level that the leader's own program supports, whatever its row says.
+    pub supported: u32,
 }
 
 /// One log entry to propose.
@@ -197,7 +199,7 @@ fn leave(seen: &Observed<'_>) -> Option<Step> {
 
 /// The level rises when every member, silent ones included, supports it.
 fn raise_level(seen: &Observed<'_>) -> Option<Step> {
-    let supported = seen.members.iter().map(|member| member.max_level).min()?;
+    let supported = seen.members.iter().map(|member| member.max_level).min()?.min(seen.supported);
     (supported > seen.level).then_some(())?;
     Step::state(Command::SetLevel { level: supported })
 }

@@ -40,7 +40,10 @@ impl Metadata {
         let view = self.local();
         let mut commands = Vec::new();
         if view.cluster().ok().flatten().is_none() {
-            commands.push(Command::Birth { cluster: ClusterId(rand::random()), rf, level: LEVEL });
+            // A member that supports less could not be one.
+            let level =
+                members.iter().map(|member| member.max_level).min().map_or(LEVEL, |least| least.min(LEVEL));
+            commands.push(Command::Birth { cluster: ClusterId(rand::random()), rf, level });
         }
         for member in members {
             let row = view.member(member.id).ok().flatten();

@@ -49,6 +49,9 @@ impl Metadata {
         if view.removed(member.id).map_err(|error| unknown(&error))? {
             return Err(JoinError::Refused(Refusal::Removed));
         }
+        if member.max_level < view.level().map_err(|error| unknown(&error))? {
+            return Err(JoinError::Refused(Refusal::LevelUnsupported));
+        }
         let members = view.members().map_err(|error| unknown(&error))?;
         let Some(other) = bearer(&members, member) else { return Ok(()) };
         let heard = (self.0.settings.silence)(other.id);
@@ -128,6 +131,9 @@ impl Metadata {
         }
         if view.removed(member.id).map_err(|error| error.to_string())? {
             return Err(Refusal::Removed.to_string());
+        }
+        if member.max_level < view.level().map_err(|error| error.to_string())? {
+            return Err(Refusal::LevelUnsupported.to_string());
         }
         Ok(())
     }

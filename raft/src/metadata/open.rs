@@ -10,8 +10,8 @@ use openraft::{Config, SnapshotPolicy};
 use tokio::sync::watch;
 
 use super::{
-    InitializeError, Inner, Metadata, OpenError, Settings, boot, leader, leadership, propose, reads, receive,
-    upkeep,
+    InitializeError, Inner, Metadata, OpenError, Settings, boot, leader, leadership, level, propose, reads,
+    receive, upkeep,
 };
 use crate::consensus::log_store::LogStore;
 use crate::consensus::machine::Machine;
@@ -84,6 +84,9 @@ impl Metadata {
         metadata.spawn(reads::run_rounds(metadata.clone(), asked));
         metadata.spawn(reads::first_read(metadata.clone()));
         metadata.spawn(upkeep::run(metadata.clone(), reserve));
+        metadata.spawn(level::report(metadata.clone()));
+        #[cfg(feature = "next-level")]
+        metadata.spawn(level::probe(metadata.clone()));
         metadata.spawn(controller::run(metadata.clone()));
         Ok(metadata)
     }

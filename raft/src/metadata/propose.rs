@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::leader::Proposed;
 use super::{Metadata, ProposeError};
 use crate::codec;
-use crate::command::{Applied, Command, Envelope, LEVEL};
+use crate::command::{Applied, Command, Envelope};
 use crate::consensus::network::client;
 use crate::id::NodeId;
 use crate::limits::{ENTRY_MAX, OUTCOMES, PROPOSALS_IN_FLIGHT};
@@ -59,7 +59,7 @@ impl Number<'_> {
             seq: self.seq,
             now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64),
             actor: actor.to_owned(),
-            level: LEVEL,
+            level: command.level(),
             command,
         }
     }
@@ -134,6 +134,7 @@ impl Metadata {
     }
 
     async fn bring_through(&self, actor: &str, command: Command, via: Via) -> Result<Applied, ProposeError> {
+        self.allows(command.level()).map_err(ProposeError::Refused)?;
         let proposer = &self.0.proposer;
         let deadline = Instant::now() + PATIENCE;
         let number = tokio::time::timeout_at(deadline, proposer.number());

@@ -16,8 +16,9 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::leader::{Proposed, ReadRefused};
 use super::{Metadata, PeerId};
 use crate::codec;
-use crate::consensus::incoming::{self, Forged};
+use crate::consensus::incoming::{self, Forged, Newer};
 use crate::consensus::network::{append_reply_to, vote_reply_to};
+use crate::consensus::too_old::too_old_for;
 use crate::consensus::types::{LogId, TypeConfig, Vote};
 use crate::id::NodeId;
 use crate::limits::RPC_MAX;
@@ -75,15 +76,15 @@ impl Service {
         Ok(peer)
     }
 
-    /// The envelope must be the sender's own: retries are told apart by it.
-    fn own_envelope(&self, peer: NodeId, envelope: &bytes::Bytes) -> Result<(), Status> {
+    /// The envelope must be the sender's own: retries are told apart by it. Says its level.
+    fn own_envelope(&self, peer: NodeId, envelope: &bytes::Bytes) -> Result<u32, Status> {
         let envelope = codec::decode_envelope(envelope.clone());
         let envelope = envelope.map_err(|error| Status::invalid_argument(error.to_string()))?;
         if envelope.node != peer {
             tracing::warn!(%peer, claimed = %envelope.node, "refused a proposal in another node's name; look at that node: its version, its disk, and whether somebody else has its key");
             return Err(Status::permission_denied("the proposal is not the sender's own"));
         }
-        Ok(())
+        Ok(envelope.level.max(envelope.command.level()))
     }
 
     fn vote_request(
@@ -120,6 +121,24 @@ impl Metadata {
         incoming::reachable(vote, term).map_err(|error| forged(peer, &error))
     }
 
+    /// What is to be said to `peer` of an entry that this version does not know. When it is the
+    /// leader that this node already follows that has it next in its log, the cluster has left this
+    /// version behind, and the process ends: it would be sent the same for ever. From anybody else,
+    /// and to any other place, it is nothing but refused.
+    fn left_behind(&self, peer: NodeId, newer: Newer) -> Status {
+        let continues = {
+            let metrics = self.0.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let (vote, committed) = (metrics.vote, metrics.local_committed);
+            metrics.current_leader == Some(peer.0)
+                && newer.continues(&vote, committed, metrics.last_log_index)
+        };
+        if continues && self.is_in_membership(peer) {
+            too_old_for(peer, newer.at, &newer.why);
+        }
+        forged(peer, &Forged::Newer(newer))
+    }
+
     /// Whether consensus follows a leader with this vote; it turns down one of the past, whatever
     /// that says.
     pub(super) fn would_follow(&self, vote: &Vote) -> bool {
@@ -130,17 +149,29 @@ impl Metadata {
     pub(super) fn known_committed(&self) -> Option<LogId> {
         self.0.raft.metrics().borrow_watched().local_committed
     }
+
+    /// The last entry that is known to be committed here, if consensus follows a leader with this
+    /// vote. Both from one moment: of a leader that is being replaced it would otherwise look as if
+    /// it contradicted what its successor has committed.
+    pub(super) fn committed_under(&self, vote: &Vote) -> Option<Option<LogId>> {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (*vote >= metrics.vote).then_some(metrics.local_committed)
+    }
 }
 
 #[async_trait]
 impl Raft for Service {
     async fn append(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendReply>, Status> {
         let peer = self.sender(&request)?;
-        let rpc = incoming::append(request.into_inner()).map_err(|error| forged(peer, &error))?;
+        let rpc = match incoming::append(request.into_inner()) {
+            Err(Forged::Newer(newer)) => return Err(self.0.left_behind(peer, newer)),
+            judged => judged.map_err(|error| forged(peer, &error))?,
+        };
         self.0.own_vote(peer, &rpc.vote)?;
-        let rpc = match self.0.would_follow(&rpc.vote) {
-            true => incoming::beyond(self.0.known_committed(), rpc).map_err(|error| forged(peer, &error))?,
-            false => rpc,
+        let rpc = match self.0.committed_under(&rpc.vote) {
+            Some(committed) => incoming::beyond(committed, rpc).map_err(|error| forged(peer, &error))?,
+            None => rpc,
         };
         let reply = self.0.0.raft.append_entries(rpc).await.map_err(internal)?;
         if !matches!(reply, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
@@ -191,15 +222,23 @@ impl Raft for Service {
     ) -> Result<Response<pb::ProposeReply>, Status> {
         let peer = self.member(&request)?;
         let envelope = request.into_inner().envelope;
-        self.own_envelope(peer, &envelope)?;
-        Ok(self.propose_reply(self.0.lead_proposal(envelope).await))
+        let level = self.own_envelope(peer, &envelope)?;
+        let proposed = match self.0.allows(level) {
+            Ok(()) => self.0.lead_proposal(envelope).await,
+            Err(why) => Proposed::Refused(why),
+        };
+        Ok(self.propose_reply(proposed))
     }
 
     async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::ProposeReply>, Status> {
         let peer = self.member(&request)?;
         let envelope = request.into_inner().envelope;
-        self.own_envelope(peer, &envelope)?;
-        Ok(self.propose_reply(self.0.lead_join(envelope).await))
+        let level = self.own_envelope(peer, &envelope)?;
+        let proposed = match self.0.allows(level) {
+            Ok(()) => self.0.lead_join(envelope).await,
+            Err(why) => Proposed::Refused(why),
+        };
+        Ok(self.propose_reply(proposed))
     }
 
     async fn read_index(

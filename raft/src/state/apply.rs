@@ -98,7 +98,14 @@ fn once(
         actor: &envelope.actor,
         planted,
     };
-    let applied = match command(writer, &context, &envelope.command)? {
+    // Before the birth there is no level, and the first one is everybody's.
+    let level = envelope.level.max(envelope.command.level());
+    let above = u64::from(level) > writer.number(Table::Meta, meta::LEVEL)?.max(1);
+    let effect = match above {
+        true => Err(Refusal::LevelUnsupported),
+        false => command(writer, &context, &envelope.command)?,
+    };
+    let applied = match effect {
         Ok(index) => Applied { index, outcome: Outcome::Done },
         Err(refusal) => refused(refusal),
     };
@@ -138,5 +145,7 @@ fn command(writer: &mut Writer<'_>, cx: &Context<'_>, command: &Command) -> Effe
         Command::SetLost { digests, seen } => blobs::set_lost(writer, cx, digests, *seen),
         Command::SetLevel { level } => members::set_level(writer, cx, *level),
         Command::SetRf { rf } => members::set_rf(writer, cx, *rf),
+        #[cfg(feature = "next-level")]
+        Command::Probe => Ok(Ok(cx.index)),
     }
 }

@@ -30,11 +30,22 @@ pub enum StateError {
         applied: u64,
     },
     /// The cluster's feature level is above this build's.
-    #[error("the cluster is at feature level {level}, this build supports {supported}; run a newer one", supported = crate::command::LEVEL)]
+    #[error("the cluster is at feature level {level}, and this version of Trow supports {supported}; start the version that the other members run on this data directory", supported = crate::command::LEVEL)]
     Level {
         /// The cluster's level.
         level: u32,
     },
+}
+
+impl StateError {
+    /// Whether this build is too old for what it found.
+    pub fn is_too_old(&self) -> bool {
+        match self {
+            StateError::Level { .. } => true,
+            StateError::Entry(error) => error.is_newer(),
+            _ => false,
+        }
+    }
 }
 
 macro_rules! from_redb {

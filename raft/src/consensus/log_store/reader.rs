@@ -12,8 +12,9 @@ use redb::{Database, ReadableDatabase};
 
 use super::memory::Memory;
 use super::table::ENTRIES;
+use crate::consensus::too_old::too_old;
 use crate::consensus::types::{Entry, TypeConfig, Vote};
-use crate::consensus::wire;
+use crate::consensus::wire::{self, WireError};
 use crate::limits::BATCH_MAX;
 use crate::planted::{Planted, Variant};
 
@@ -46,7 +47,15 @@ impl LogReader {
             raw = read.await.map_err(io::Error::other)??;
         }
         raw.extend(here);
-        raw.into_iter().map(|bytes| wire::decode_entry(bytes).map_err(Into::into)).collect()
+        raw.into_iter().map(entry).collect()
+    }
+}
+
+/// An entry of this node's own log.
+fn entry(bytes: Bytes) -> io::Result<Entry> {
+    match wire::decode_entry(bytes) {
+        Err(error @ WireError::Newer) => too_old(&error),
+        decoded => Ok(decoded?),
     }
 }
 

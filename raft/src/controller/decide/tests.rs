@@ -14,6 +14,7 @@ struct World {
     away: BTreeSet<NodeId>,
     silence: BTreeMap<NodeId, Duration>,
     lag: BTreeMap<NodeId, u64>,
+    supported: u32,
 }
 
 /// `active` members 1..=active, the first five vote, all up and caught up. Every partition is
@@ -28,6 +29,7 @@ fn world(active: u64) -> World {
         silence: members.iter().map(|m| (m.id, Duration::ZERO)).collect(),
         lag: members.iter().map(|m| (m.id, 0)).collect(),
         members,
+        supported: 2,
     }
 }
 
@@ -73,6 +75,7 @@ impl World {
             grace: GRACE,
             rf: 3,
             level: 1,
+            supported: self.supported,
         })
     }
 }
@@ -197,6 +200,15 @@ fn the_level_waits_for_members_that_are_down() {
     assert!(!matches!(world.next(), Some(Step { command: Some(Command::SetLevel { .. }), .. })));
     world.members[2].max_level = 2;
     assert_eq!(world.next().unwrap().command, Some(Command::SetLevel { level: 2 }));
+}
+
+#[test]
+fn a_leader_does_not_raise_the_level_above_its_own_program() {
+    let mut world = world(3);
+    world.members.iter_mut().for_each(|member| member.max_level = 2);
+    // It was upgraded, said so, and runs the old program again.
+    world.supported = 1;
+    assert!(!matches!(world.next(), Some(Step { command: Some(Command::SetLevel { .. }), .. })));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::super::StateError;
 use super::super::bench::{Bench, commit, held_by, manifest, member, node, put, put_if, repo, tag};
-use crate::command::{Command, Outcome, Refusal, TagCondition};
+use crate::command::{Command, LEVEL, Outcome, Refusal, TagCondition};
 use crate::digest::{Algorithm, Digest, PartitionId};
 use crate::id::{ClusterId, Generation};
 use crate::limits::TAG_HISTORY;
@@ -315,14 +315,29 @@ fn a_cluster_is_born_once_and_its_level_only_rises() {
     old.max_level = 0;
     assert_eq!(refused(bench.run(Command::ChangeMember { member: old })), Refusal::LevelUnsupported);
     // What no member supports is refused by every build alike; what all others do ends this one.
-    assert_eq!(refused(bench.run(Command::SetLevel { level: 2 })), Refusal::LevelUnsupported);
-    let born = Command::Birth { cluster: ClusterId(8), rf: 3, level: 2 };
+    let level = LEVEL + 1;
+    assert_eq!(refused(bench.run(Command::SetLevel { level })), Refusal::LevelUnsupported);
+    let born = Command::Birth { cluster: ClusterId(8), rf: 3, level };
     assert_eq!(refused(bench.run(born)), Refusal::AlreadyBorn { cluster: known });
     for member in bench.view().members().unwrap() {
-        bench.done(Command::ChangeMember { member: Member { max_level: 2, ..member } });
+        bench.done(Command::ChangeMember { member: Member { max_level: level, ..member } });
     }
-    let above = bench.entry(Command::SetLevel { level: 2 });
-    assert!(matches!(bench.state.apply(&[above]), Err(StateError::Level { level: 2 })));
+    let above = bench.entry(Command::SetLevel { level });
+    let ends = bench.state.apply(&[above]).unwrap_err();
+    assert!(matches!(ends, StateError::Level { level: found } if found == level) && ends.is_too_old());
+}
+
+#[cfg(feature = "next-level")]
+#[test]
+fn a_command_above_the_level_is_refused_whatever_it_says_of_itself() {
+    let mut bench = bench();
+    assert_eq!(refused(bench.run(Command::Probe)), Refusal::LevelUnsupported);
+    for member in bench.view().members().unwrap() {
+        bench.done(Command::ChangeMember { member: Member { max_level: LEVEL, ..member } });
+    }
+    assert_eq!(refused(bench.run(Command::Probe)), Refusal::LevelUnsupported);
+    bench.done(Command::SetLevel { level: LEVEL });
+    bench.done(Command::Probe);
 }
 
 #[test]
