@@ -328,6 +328,7 @@ mod tests {
             client: Some("127.0.0.1:5000".into()),
             peer: Some("127.0.0.1:5001".into()),
             applied: Some(90),
+            max_level: 1,
             last_seen_ms: Some(0),
             repair_in_ms: None,
             disk: Some(DiskDocument { total: 100 << 30, free: 50 << 30, blobs: 1 << 30 }),
