@@ -8,8 +8,12 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder};
 pub use quick_cache::{Equivalent, Weighter};
+
+/// How many of the largest one shard has room for.
+const PER_SHARD: usize = 16;
 
 /// The memory. Cheap to clone; clones share it.
 pub struct Hot<K, V, W> {
@@ -40,10 +44,18 @@ impl<K, V, W> Clone for Hot<K, V, W> {
 }
 
 impl<K: Eq + Hash, V: Clone, W: Weighter<K, V> + Clone> Hot<K, V, W> {
-    /// Of at most `limit` bytes as `weigh` counts them, most of what is kept being about `typical`.
-    pub fn new(limit: u64, typical: u64, weigh: W) -> Self {
-        let items = usize::try_from(limit / typical.max(1)).unwrap_or(usize::MAX);
-        let cache = Cache::with_weighter(items, limit, weigh);
+    /// Of at most `limit` bytes as `weigh` counts them, most of what is kept being about `typical`
+    /// and nothing more than `largest`, of which it has room for some dozens.
+    pub fn new(limit: u64, typical: u64, largest: u64, weigh: W) -> Self {
+        let count = |part: u64| usize::try_from(limit / part.max(1)).unwrap_or(usize::MAX);
+        let mut options = OptionsBuilder::new();
+        options.weight_capacity(limit).estimated_items_capacity(count(typical));
+        // Each shard has its part of the limit, and must not be too small for what is large: by
+        // default there are more of them the more cores there are.
+        options.shards((count(largest) / PER_SHARD).clamp(1, 64));
+        let options = options.build().expect("limit and items are set");
+        let cache =
+            Cache::with_options(options, weigh, DefaultHashBuilder::default(), DefaultLifecycle::default());
         Hot { inner: Arc::new(Inner { cache, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }) }
     }
 
@@ -102,7 +114,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_stays_within_the_limit() {
-        let hot = Hot::new(100_000, 1_000, Length);
+        let hot = Hot::new(100_000, 1_000, 1_500, Length);
         for key in 0..5_000u32 {
             hot.put(key, vec![0; 500 + key as usize % 1_000]);
             assert!(hot.figures().bytes <= 100_000);
@@ -111,8 +123,18 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_have_room() {
+        let hot = Hot::new(64 << 20, 4 << 10, 256 << 10, Length);
+        for key in 0..128u32 {
+            hot.put(key, vec![0; 256 << 10]);
+        }
+        let kept = (0..128).filter(|key| hot.get(key, |_| true).is_some()).count();
+        assert!(kept >= 120, "{kept} of 128, which are half of the limit");
+    }
+
+    #[test]
     fn what_is_not_good_any_more_is_not_given_and_not_kept() {
-        let hot = Hot::new(100_000, 1_000, Length);
+        let hot = Hot::new(100_000, 1_000, 1_500, Length);
         hot.put(1, vec![1; 10]);
         assert_eq!(hot.get(&1, |_| true), Some(vec![1; 10]));
         assert_eq!(hot.get(&1, |_| false), None);

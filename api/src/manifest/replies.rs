@@ -78,7 +78,7 @@ impl Weighter<Name, (Stamp, Arc<Reply>)> for Weigh {
 
 impl Default for Replies {
     fn default() -> Self {
-        Replies(Hot::new(LIMIT, TYPICAL, Weigh))
+        Replies(Hot::new(LIMIT, TYPICAL, KEPT_MAX, Weigh))
     }
 }
 

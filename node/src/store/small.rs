@@ -38,7 +38,7 @@ impl Weighter<Digest, Bytes> for Weigh {
 
 impl Default for Small {
     fn default() -> Self {
-        Small(Hot::new(LIMIT, TYPICAL, Weigh))
+        Small(Hot::new(LIMIT, TYPICAL, SMALL, Weigh))
     }
 }
 
