@@ -292,10 +292,15 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
             let _ = client_server.await;
         }
     };
-    tokio::join!(metadata.transfer_leadership(), uploads.leave(HAND_ON), served);
+    let (resigned, (), ()) = tokio::join!(metadata.transfer_leadership(), uploads.leave(HAND_ON), served);
     // What came while clients were still served: the last uploads that began, an office that fell
-    // to this node again.
-    tokio::join!(metadata.transfer_leadership(), uploads.leave(HAND_ON));
+    // to this node again. Where nobody took it before, nobody would now.
+    let again = async {
+        if resigned {
+            metadata.transfer_leadership().await;
+        }
+    };
+    tokio::join!(again, uploads.leave(HAND_ON));
     tasks.shutdown().await;
     metadata.shutdown().await;
     peers_closing.cancel();

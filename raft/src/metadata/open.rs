@@ -24,6 +24,18 @@ use crate::id::NodeId;
 /// A snapshot transfer is given up after this long without progress.
 const SNAPSHOT_IDLE: Duration = Duration::from_secs(60);
 
+/// How long a leader that is to hand over waits for somebody to catch up.
+const SUCCESSOR: Duration = Duration::from_secs(1);
+
+/// Whether there is somebody to hand leadership to.
+enum Successor {
+    /// This node does not lead, or is the only voter.
+    NotNeeded,
+    /// Nobody has caught up just now.
+    Behind,
+    Ready(u64),
+}
+
 impl Metadata {
     /// Opens log and state in `settings.dir` and starts consensus.
     ///
@@ -116,28 +128,30 @@ impl Metadata {
     }
 
     /// When this node leads: hands leadership to a caught-up voter and waits until it has gone,
-    /// at most 3 s. Heartbeats and proposals stop meanwhile, so a voter that lags gets none.
-    pub async fn transfer_leadership(&self) {
-        let (target, term) = {
-            let metrics = self.0.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let Some(replication) = &metrics.replication else { return };
-            let last = metrics.last_log_index.unwrap_or(0);
-            let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
-            let caught_up = |(id, matched): (&u64, &Option<_>)| {
-                let matched: Option<u64> =
-                    matched.as_ref().map(|id: &crate::consensus::types::LogId| id.index);
-                let near = matched.is_some_and(|matched| matched + 16 >= last);
-                (*id != self.id().0 && voters.contains(id) && near).then_some((matched, *id))
-            };
-            let best = replication.iter().filter_map(caught_up).max();
-            (best.map(|(_, id)| id), metrics.current_term)
-        };
-        let Some(target) = target else { return };
-        if self.0.raft.trigger().transfer_leader(target).await.is_err() {
-            return;
-        }
+    /// at most 3 s. Heartbeats and proposals stop meanwhile, so a voter that lags gets none. False
+    /// when this node leads still.
+    pub async fn transfer_leadership(&self) -> bool {
         let mut metrics = self.0.raft.metrics();
+        let term = metrics.borrow_watched().current_term;
+        let found = tokio::time::timeout(SUCCESSOR, async {
+            loop {
+                match self.successor() {
+                    Successor::NotNeeded => return None,
+                    Successor::Ready(target) => return Some(target),
+                    // Under load everybody is a few entries behind at times.
+                    Successor::Behind if metrics.changed().await.is_ok() => {}
+                    Successor::Behind => return None,
+                }
+            }
+        });
+        let target = match found.await {
+            Ok(Some(target)) => target,
+            Ok(None) => return true,
+            Err(_) => return false,
+        };
+        if self.0.raft.trigger().transfer_leader(target).await.is_err() {
+            return false;
+        }
         let moved = async {
             loop {
                 let now = metrics.borrow_watched().clone();
@@ -149,7 +163,28 @@ impl Metadata {
                 }
             }
         };
-        let _ = tokio::time::timeout(Duration::from_secs(3), moved).await;
+        tokio::time::timeout(Duration::from_secs(3), moved).await.is_ok()
+    }
+
+    /// Who is to lead next: of the voters that are caught up the one furthest ahead, and rather one
+    /// that was heard lately, since one that died may have had everything.
+    fn successor(&self) -> Successor {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let Some(replication) = metrics.replication.as_ref().filter(|_| voters.len() > 1) else {
+            return Successor::NotNeeded;
+        };
+        let last = metrics.last_log_index.unwrap_or(0);
+        let lately = self.0.settings.election.end * 2;
+        let heard = |id| (self.0.settings.silence)(NodeId(id)).is_some_and(|quiet| quiet < lately);
+        let caught_up = |(id, matched): (&u64, &Option<_>)| {
+            let matched: Option<u64> = matched.as_ref().map(|id: &crate::consensus::types::LogId| id.index);
+            let near = matched.is_some_and(|matched| matched + 16 >= last);
+            (*id != self.id().0 && voters.contains(id) && near).then(|| (heard(*id), matched, *id))
+        };
+        let best = replication.iter().filter_map(caught_up).max();
+        best.map_or(Successor::Behind, |(.., id)| Successor::Ready(id))
     }
 
     /// Stops consensus, writes a checkpoint of the state and closes the log. The handle answers

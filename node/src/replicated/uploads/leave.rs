@@ -16,8 +16,8 @@ use tracing::{debug, info};
 use super::super::sessions::{Content, Session};
 use super::Uploads;
 
-/// Sessions that are brought level at once.
-const AT_ONCE: usize = 4;
+/// Sessions that are seen to at once; most wait for a request, or ask their mirror one question.
+const AT_ONCE: usize = 64;
 
 impl Uploads {
     /// Whether this node is about to end, so that nothing should begin here.
