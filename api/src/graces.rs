@@ -18,7 +18,7 @@ use trow_raft::{Applied, Command, Digest, Metadata, ProposeError, RepoName, Stat
 const WAIT: Duration = Duration::from_secs(2);
 /// Links in one entry.
 const BATCH: usize = 1000;
-/// Links that are kept while there is no leader; beyond that, the oldest names go.
+/// Links that are kept while there is no leader; beyond that, the first in order of names go.
 const KEPT: usize = 10_000;
 /// How often those are proposed again.
 const AGAIN: Duration = Duration::from_secs(1);
