@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
-use openraft::storage::{RaftLogStorage, RaftStateMachine};
 use openraft::{Config, SnapshotPolicy};
 use tokio::sync::watch;
 
@@ -13,6 +12,7 @@ use super::{
     InitializeError, Inner, Metadata, OpenError, Settings, boot, leader, leadership, level, propose, reads,
     receive, upkeep,
 };
+use crate::consensus::align;
 use crate::consensus::log_store::LogStore;
 use crate::consensus::machine::Machine;
 use crate::consensus::network::{Acknowledged, Network};
@@ -63,7 +63,7 @@ impl Metadata {
         if machine.applied_any() && !log.is_used() {
             return Err(OpenError::LogLost { path: dir.join("log.redb") });
         }
-        drop_what_was_replaced(&mut log.clone(), &mut machine.clone())
+        align::drop_what_was_replaced(&mut log.clone(), &mut machine.clone())
             .await
             .map_err(|error| OpenError::Consensus(error.to_string()))?;
         let boot = boot::count(&dir, machine.boot_of(settings.id)).map_err(io(dir.join("boot")))?;
@@ -200,19 +200,6 @@ impl Metadata {
         }
         let log = self.0.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.close()).await;
-    }
-}
-
-/// Finishes an installation that a crash ended between the new state and the log: entries that the
-/// state replaced may be of a later term than its last one, which consensus would call damage.
-async fn drop_what_was_replaced(log: &mut LogStore, machine: &mut Machine) -> std::io::Result<()> {
-    let (applied, _) = machine.applied_state().await?;
-    let last = log.get_log_state().await?.last_log_id;
-    match (applied, last) {
-        (Some(applied), Some(last)) if last.index <= applied.index && last != applied => {
-            log.purge(applied).await
-        }
-        _ => Ok(()),
     }
 }
 

@@ -12,13 +12,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use openraft::errors::{NetworkError, RPCError, StreamingError};
+use openraft::errors::{NetworkError, RPCError, StreamingError, Unreachable};
 use openraft::network::RPCTypes;
 use openraft::raft::SnapshotResponse;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
 use tonic::transport::Channel;
 
 use super::{C, Peer, Snapshot, client, rpc_error};
@@ -37,6 +38,8 @@ const PART: usize = 256 << 10;
 /// An export may take this long, and a second more for each so many bytes.
 const EXPORT: Duration = Duration::from_secs(30);
 const EXPORT_RATE: u64 = 4 << 20;
+/// A member that says nothing for this long is not there.
+const ANSWER: Duration = Duration::from_secs(2);
 /// After a failure the next attempt, which begins from zero, waits at least and at most this long.
 const REST: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -76,8 +79,9 @@ impl Peer {
         snapshot: Snapshot,
         idle: Duration,
     ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
-        // First, since the rows of one that is away would be exported for nothing.
         let client = client(&self.connect, self.target).await.map_err(|status| rpc_error(&status))?;
+        // The rows of one that is away would be exported for nothing, again and again.
+        self.answers(client.clone()).await?;
         let SnapshotData::Rows(view) = snapshot.snapshot else {
             return Err(NetworkError::from_string("a received state is not sent on").into());
         };
@@ -97,6 +101,18 @@ impl Peer {
         let ms = began.elapsed().as_millis() as u64;
         tracing::info!(to = %self.target, index, bytes, ms, "the member has the state");
         Ok(reply)
+    }
+
+    /// Whether the member is there, which a channel alone does not tell.
+    async fn answers(&self, mut client: RaftClient<Channel>) -> Result<(), Unreachable<C>> {
+        let nothing = pb::WaitAppliedRequest { index: 0, timeout_ms: 0 };
+        match tokio::time::timeout(ANSWER, client.wait_applied(nothing)).await {
+            Ok(Ok(_)) => Ok(()),
+            // One that was away long may not know this node; it is there.
+            Ok(Err(status)) if status.code() == Code::PermissionDenied => Ok(()),
+            Ok(Err(status)) => Err(Unreachable::from_string(status.message())),
+            Err(_) => Err(Unreachable::from_string("it does not answer")),
+        }
     }
 
     /// Writes the rows of `view`, and lets go of it.
