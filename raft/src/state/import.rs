@@ -133,8 +133,11 @@ impl Import {
     }
 }
 
-/// Table, key and value of the row at the front of `bytes`, when it is there to its end.
-fn next(bytes: &[u8]) -> Result<Option<(u8, &[u8], &[u8])>, ImportError> {
+/// A table's number, a key and a value.
+type Row<'b> = (u8, &'b [u8], &'b [u8]);
+
+/// The row at the front of `bytes`, when it is there to its end.
+fn next(bytes: &[u8]) -> Result<Option<Row<'_>>, ImportError> {
     let Some((&[number, a, b, c, d, e, f, g, h], rest)) = bytes.split_first_chunk::<HEAD>() else {
         return Ok(None);
     };

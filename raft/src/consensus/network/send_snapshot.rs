@@ -40,7 +40,9 @@ const EXPORT: Duration = Duration::from_secs(30);
 const EXPORT_RATE: u64 = 4 << 20;
 /// A member that says nothing for this long is not there.
 const ANSWER: Duration = Duration::from_secs(2);
-/// After a failure the next attempt, which begins from zero, waits at least and at most this long.
+/// The next attempt waits this long when the connection broke.
+const BROKEN: Duration = Duration::from_secs(1);
+/// After a refusal the next attempt, which begins from zero, waits at least and at most this long.
 const REST: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// What one transfer is of.
@@ -97,7 +99,12 @@ impl Peer {
         };
         let index = last.map_or(0, |id| id.index);
         tracing::info!(to = %self.target, index, bytes, exported_ms = began.elapsed().as_millis() as u64, "the log does not reach back to what this member has: sending it the state");
-        let reply = self.stream(client, Transfer { vote, header, export }, idle).await?;
+        let reply = self.stream(client, Transfer { vote, header, export }, idle).await;
+        if let Err(StreamingError::Unreachable(_)) = &reply {
+            tracing::info!(to = %self.target, index, "the connection broke while the state was sent");
+            tokio::time::sleep(BROKEN).await;
+        }
+        let reply = reply?;
         let ms = began.elapsed().as_millis() as u64;
         tracing::info!(to = %self.target, index, bytes, ms, "the member has the state");
         Ok(reply)
@@ -188,6 +195,10 @@ impl Peer {
         drop(parts);
         let reply = match tokio::time::timeout(idle, call.join_next()).await {
             Ok(Some(Ok(Ok(reply)))) => reply.into_inner(),
+            // It says nothing itself: it may have been killed, and be back soon.
+            Ok(Some(Ok(Err(status)))) if matches!(status.code(), Code::Unknown | Code::Cancelled) => {
+                return Err(Unreachable::from_string(status.message()).into());
+            }
             Ok(Some(Ok(Err(status)))) => return Err(rpc_error(&status).into()),
             Ok(Some(Err(error))) => return Err(NetworkError::new(&error).into()),
             Ok(None) | Err(_) => return Err(timed_out()),
