@@ -23,7 +23,7 @@ const PER_REPO: usize = 1000;
 /// What a write or a read may take while the state is sent.
 const BOUND: Duration = Duration::from_secs(5);
 /// What neither end may need, whatever the size of the state.
-const MEMORY: u64 = 220_000_000;
+const MEMORY: u64 = 300_000_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_away_until_the_log_was_cut_gets_the_state_while_clients_go_on() {

@@ -3,6 +3,7 @@
 //! Each time it was away until the log was cut, so that nothing but the whole state brings it back; each time
 //! it is started again, and its state hash is the leader's.
 
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -59,59 +60,90 @@ async fn comes_back(cluster: &mut Cluster, leader: usize, follower: usize) -> Re
     Ok(())
 }
 
+/// A step is known by its call, its file and its place among those on that file, so that what other threads
+/// do meanwhile moves none: each run kills the follower after the first that was not met yet.
 async fn steps() -> Result<()> {
     let mut cluster = Cluster::start(Plan::of(3).config(SHORT_LOG)).await?;
     let (leader, follower) = begun(&mut cluster).await?;
     let mut met = Vec::new();
-    for count in 1.. {
-        ensure!(count < 100, "an install has no end: {met:?}");
+    loop {
+        ensure!(met.len() < 200, "an install has no end: {met:?}");
         left_behind(&mut cluster, follower).await?;
-        let Some(step) = killed_after(&mut cluster, leader, follower, count).await? else { break };
+        let Some(step) = killed_after_another(&mut cluster, leader, follower, &met).await? else { break };
         comes_back(&mut cluster, leader, follower).await.with_context(|| format!("killed after {step}"))?;
         met.push(step);
     }
     eprintln!("killed after each of {} steps:\n{}", met.len(), met.join("\n"));
-    // What an install is made of was met: the file, the switch to it, the cut of the log.
-    for part in ["/raft/state/incoming-", "CURRENT.tmp", "rename(", "log.redb"] {
+    // What an install is made of was met: the file, its place, the switch to it, the cut of the log.
+    for part in ["/raft/state/incoming-#", "rename \"/n", "/raft/state/CURRENT.tmp", "/raft/log.redb"] {
         ensure!(met.iter().any(|step| step.contains(part)), "no step has to do with {part}: {met:?}");
     }
+    cluster.nodes[follower].kill();
+    comes_back(&mut cluster, leader, follower).await?;
     cluster.done();
     Ok(())
 }
 
-/// Starts the follower and kills it after step `count` of its install, which is returned; none when the
-/// install was over before.
-async fn killed_after(
+/// What the steps of one process are called, whatever numbers its files have.
+#[derive(Default)]
+struct Names {
+    counts: HashMap<String, usize>,
+    files: HashSet<String>,
+}
+
+impl Names {
+    /// The name of a step of an install, by its place among those on the same file; none for other steps.
+    fn of(&mut self, step: &str, root: &str) -> Option<String> {
+        let (call, on) = step.split_once('(')?;
+        let path = on.split_once('<').map_or(on, |(_, path)| path.split('>').next().unwrap_or(path));
+        let what = format!("{call} {}", path.trim_end_matches(')').replace(root, ""));
+        if !what.contains("/raft/") {
+            return None;
+        }
+        let is_rows = what.contains("/raft/state/incoming-");
+        if is_rows && call != "rename" && self.files.insert(what.clone()) {
+            // Another transfer: its steps on the other files are counted anew.
+            self.counts.retain(|what, _| what.contains("/raft/state/incoming-"));
+        }
+        if self.files.is_empty() {
+            return None;
+        }
+        let count = self.counts.entry(what.clone()).or_default();
+        // The log goes on after the install; its first steps are those that cut it.
+        *count = (*count + 1).min(if what.contains("log.redb") { 3 } else { 40 });
+        let digits = what.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty());
+        Some(format!("{}: {count}", digits.collect::<Vec<_>>().join("#")))
+    }
+}
+
+/// Starts the follower and kills it after a step of its install that is not in `met`, and returns it; none
+/// when the install was over before.
+async fn killed_after_another(
     cluster: &mut Cluster,
     leader: usize,
     follower: usize,
-    count: usize,
+    met: &[String],
 ) -> Result<Option<String>> {
     let root = cluster.root().to_owned();
     let target = away::applied(cluster, leader).await?;
-    let log = root.join(format!("steps-{count}"));
-    let mut steps = Steps::start(&mut cluster.nodes[follower], &log)?;
-    let (mut counted, mut begun, until) = (0, false, Instant::now() + BACK);
+    let mut steps = Steps::start(&mut cluster.nodes[follower], &root.join(format!("steps-{}", met.len())))?;
+    let (mut names, until) = (Names::default(), Instant::now() + BACK);
     loop {
         let node = &mut cluster.nodes[follower];
         for step in steps.next(node, Instant::now() + Duration::from_millis(100)).await? {
-            // It begins with the directory of the file that the rows are written to.
-            begun |= std::fs::read_dir(node.data_dir.join("raft/state"))?
-                .flatten()
-                .any(|file| file.file_name().to_string_lossy().starts_with("incoming-"));
-            counted += usize::from(begun);
-            if counted == count {
+            if let Some(name) = names.of(&step, &root.display().to_string())
+                && !met.contains(&name)
+            {
                 node.kill();
-                return Ok(Some(step));
+                return Ok(Some(name));
             }
         }
         let stopped = node.stands_still();
         node.resume();
         // It is over when the follower has what the leader had, and its log begins there.
-        if !stopped && begun {
+        if !stopped && !names.files.is_empty() {
             let read = metrics::read(node, "trow_raft_purged_index", &[]).await;
             if read.is_ok_and(|purged| purged as u64 >= target) {
-                away::agree(cluster, leader, follower, BACK).await?;
                 return Ok(None);
             }
         }
