@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::super::bench::{Bench, manifest, put, repo, tag};
 use super::super::versions::Versions;
@@ -118,6 +119,7 @@ struct Race {
     acknowledged: Vec<AtomicU64>,
     kept: Mutex<HashMap<usize, (Stamp, u64)>>,
     done: AtomicBool,
+    reads: AtomicU64,
     hits: AtomicU64,
 }
 
@@ -171,20 +173,29 @@ fn what_is_kept_is_never_older_than_what_was_acknowledged() {
         acknowledged: (0..TAGS).map(|_| AtomicU64::new(0)).collect(),
         kept: Mutex::default(),
         done: AtomicBool::new(false),
+        reads: AtomicU64::new(0),
         hits: AtomicU64::new(0),
     };
+    let start = Instant::now();
+    let in_time = || start.elapsed() < Duration::from_secs(60);
     std::thread::scope(|scope| {
         for reader in 0..3 {
             let race = &race;
             scope.spawn(move || {
                 let mut name = reader;
-                while !race.done.load(Ordering::Acquire) {
+                while !race.done.load(Ordering::Acquire) && in_time() {
                     race.read(name % TAGS);
+                    race.reads.fetch_add(1, Ordering::Relaxed);
                     name += 1;
                 }
             });
         }
-        for batch in batches {
+        for (turn, batch) in batches.into_iter().enumerate() {
+            // However the threads are scheduled, there are reads between any two changes.
+            while race.reads.load(Ordering::Relaxed) < 20 * turn as u64 {
+                assert!(in_time(), "the readers stand still");
+                std::thread::yield_now();
+            }
             let (names, entries): (Vec<usize>, Vec<_>) = batch.into_iter().unzip();
             let outcomes = race.state.apply(&entries).unwrap();
             for (name, applied) in names.into_iter().zip(outcomes) {
