@@ -12,8 +12,8 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, Method, header};
-use tracing::Instrument;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use tracing::{Instrument, Span};
 use trow_raft::Metadata;
 
 use crate::access::{Line, Logged};
@@ -42,6 +42,8 @@ pub struct Api {
     pub settings: Settings,
     /// Served beside `/v2`, with the same common headers: the routes under `/-/`.
     pub admin: Router,
+    /// Makes a request's span a part of the trace that its headers name.
+    pub adopt: fn(&Span, &HeaderMap),
 }
 
 /// The settings that the API looks at; names as in the configuration.
@@ -91,6 +93,7 @@ pub fn router(api: Api) -> Router {
     let common = Arc::new(Common {
         node: HeaderValue::from_str(&api.node).unwrap_or(HeaderValue::from_static("unnamed")),
         metrics: api.metrics.clone(),
+        adopt: api.adopt,
     });
     let admin = api.admin.clone();
     let endpoints = Arc::new(crate::endpoints::Endpoints::new(api));
@@ -118,6 +121,7 @@ pub async fn refuse(request: Request, next: Next) -> Response {
 struct Common {
     node: HeaderValue,
     metrics: HttpMetrics,
+    adopt: fn(&Span, &HeaderMap),
 }
 
 /// The endpoint's label, put on a reply by whoever knows it.
@@ -131,6 +135,7 @@ async fn observe(State(common): State<Arc<Common>>, request: Request, next: Next
     let path = request.uri().path().to_owned();
     let caller = tracing::field::Empty;
     let span = tracing::info_span!("request", request_id = %id, %method, %path, caller);
+    (common.adopt)(&span, request.headers());
     let under = span.clone();
     let work = async {
         let mut response = id.clone().scope(next.run(request)).await;

@@ -29,6 +29,9 @@ pub struct Cli {
     /// How log lines are written
     #[arg(long, env = "TROW_LOG_FORMAT", default_value = "text", global = true)]
     pub log_format: LogFormat,
+    /// Send traces to this OpenTelemetry collector, OTLP over gRPC, such as http://127.0.0.1:4317
+    #[arg(long, env = "TROW_OTLP_ENDPOINT", value_name = "URL", global = true)]
+    otlp_endpoint: Option<String>,
     #[command(subcommand)]
     command: Action,
 }
@@ -111,6 +114,13 @@ impl Failure {
 }
 
 impl Cli {
+    /// Where traces go: only a node has any. The variable of other OpenTelemetry programs counts as well.
+    pub fn collector(&self) -> Option<String> {
+        let common = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
+        let named = self.otlp_endpoint.clone().or_else(common).filter(|endpoint| !endpoint.is_empty());
+        named.filter(|_| matches!(self.command, Action::Serve(_)))
+    }
+
     /// Does what was asked.
     pub fn run(self) -> ExitCode {
         let done = match self.command {

@@ -33,6 +33,7 @@ mod sweep;
 mod admin;
 mod metrics;
 mod ops;
+mod traces;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -40,22 +41,26 @@ pub mod fuzzing;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use cli::{Cli, LogFormat};
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(why) = log(&cli.log, cli.log_format) {
-        eprintln!("trow: --log: {why}");
+    if let Err(why) = log(&cli.log, cli.log_format, cli.collector()) {
+        eprintln!("trow: {why}");
         return ExitCode::from(2);
     }
     end_on_panic();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before");
     }
-    cli.run()
+    let code = cli.run();
+    traces::finish();
+    code
 }
 
 /// A level alone, or before further directives, is Trow's: a dependency's chatter has its own.
@@ -71,15 +76,30 @@ fn directives(filter: &str) -> String {
 }
 
 /// Log lines go to standard error.
-fn log(filter: &str, format: LogFormat) -> Result<(), String> {
+fn log(filter: &str, format: LogFormat, collector: Option<String>) -> Result<(), String> {
     let filter = directives(filter);
-    let filter = EnvFilter::try_new(&filter).map_err(|error| error.to_string())?;
+    let filter = EnvFilter::try_new(&filter).map_err(|error| format!("--log: {error}"))?;
+    if let Some(endpoint) = collector {
+        // Each with a filter of its own: what is traced does not depend on what is logged.
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = match format {
+            LogFormat::Text => lines.with_ansi(is_terminal()).boxed(),
+            LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        };
+        let traces = traces::layer(&endpoint).map_err(|why| format!("--otlp-endpoint: {why}"))?;
+        let both = tracing_subscriber::registry().with(lines.with_filter(filter)).with(traces);
+        return both.try_init().map_err(|error| error.to_string());
+    }
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Text => lines.with_ansi(is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     }
     .map_err(|error| error.to_string())
+}
+
+fn is_terminal() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stderr())
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ use crate::repair::Repair;
 use crate::replicated::{Limits, Replicated};
 use crate::store::Store;
 use crate::sweep::Sweeper;
+use crate::traces;
 use crate::users;
 
 /// A node that was told to end has ended after this long.
@@ -226,6 +227,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
             metrics,
             settings,
             admin: admin::router(admin),
+            adopt: traces::adopt,
         })
     };
     let confirmed = ready::confirmed(&metadata, &mut tasks);

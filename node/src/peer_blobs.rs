@@ -29,6 +29,7 @@ use trow_raft::metadata::Silence;
 use trow_raft::{Digest, Evidence, NodeId};
 
 use crate::peer::Peers;
+use crate::traces;
 pub use server::router;
 pub use uploads::Upload;
 use wire::{Confirm, Confirmed, Fault, Finished, HoldFrom};
@@ -216,6 +217,7 @@ impl PeerBlobs {
         let mut request = request.body(body).map_err(|error| garbled(node, error))?;
         if let Some(id) = request_id::current() {
             request.headers_mut().insert(request_id::HEADER, id.to_header());
+            traces::name_in(request.headers_mut());
         }
         let unreachable = |why| PeerError::Unreachable { node, why };
         let reply = self.watched(node, limit, (self.call)(node, request)).await?.map_err(unreachable)?;

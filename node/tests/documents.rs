@@ -14,11 +14,12 @@ use markdown::Document;
 const CRATES: [&str; 4] = ["raft", "api", "node", "chaos-tests"];
 
 /// Variables that are no settings.
-const OTHER_VARIABLES: [&str; 9] = [
+const OTHER_VARIABLES: [&str; 10] = [
     "TROW_CA_FILE",
     "TROW_CONFIG",
     "TROW_LOG",
     "TROW_LOG_FORMAT",
+    "TROW_OTLP_ENDPOINT",
     "TROW_REVISION",
     "TROW_SECTION_KEY",
     "TROW_SERVER",

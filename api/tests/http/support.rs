@@ -87,6 +87,7 @@ impl Registry {
             metrics: HttpMetrics::register(&mut counters),
             settings,
             admin: axum::Router::new(),
+            adopt: |_, _| (),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();

@@ -1,7 +1,8 @@
-//! What an operator reads: metrics, status, logs, and the pages that explain them.
+//! What an operator reads: metrics, status, logs, traces, and the pages that explain them.
 
 mod logs;
 mod metrics;
 mod pages;
 mod status;
+mod traces;
 mod watch;

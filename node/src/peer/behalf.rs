@@ -11,13 +11,15 @@ use trow_api::request_id::{self, RequestId};
 use trow_raft::NodeId;
 
 use super::Kind;
+use crate::traces;
 
 /// [`request_id::HEADER`], as metadata names it.
 const KEY: &str = "x-request-id";
 
-/// Adds the id of the request that this task works for, if it works for one.
+/// Adds the id of the request that this task works for, if it works for one, and its trace.
 pub fn annotate(metadata: &mut MetadataMap) {
     let Some(id) = request_id::current() else { return };
+    traces::name_in_call(metadata);
     if let Ok(value) = MetadataValue::try_from(id.to_string()) {
         metadata.insert(KEY, value);
     }
@@ -27,6 +29,8 @@ pub fn annotate(metadata: &mut MetadataMap) {
 pub(super) fn span(headers: &HeaderMap, peer: NodeId, kind: Kind, path: &str) -> Option<Span> {
     headers.contains_key(request_id::HEADER).then(|| {
         let id = RequestId::accept(headers);
-        tracing::info_span!("peer request", request_id = %id, %peer, kind = kind.as_str(), path)
+        let span = tracing::info_span!("peer request", request_id = %id, %peer, kind = kind.as_str(), path);
+        traces::adopt(&span, headers);
+        span
     })
 }
