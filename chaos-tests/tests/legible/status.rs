@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 const LIMIT: Duration = Duration::from_secs(60);
+const HEALTHY: &str = "healthy: 3 nodes answer, every blob has its copies";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_begins_with_the_verdict_and_what_to_do() {
@@ -25,7 +26,7 @@ async fn run() -> Result<()> {
     ensure!(pushed.status == 201, "the push: {pushed}");
     cluster.settled(LIMIT).await?;
     let (admin, asked) = (cluster.admin.clone(), cluster.nodes[0].client.clone());
-    until(&admin, &asked, 0, &["healthy: 3 nodes answer, every blob has its copies\n\nNAME "]).await?;
+    until(&admin, &asked, 0, &[&format!("{HEALTHY}\n\nNAME ")]).await?;
     again_and_again(&admin, &asked).await?;
 
     cluster.nodes[2].kill();
@@ -66,12 +67,26 @@ async fn until(admin: &Admin, asked: &str, code: i32, parts: &[&str]) -> Result<
     let until = Instant::now() + LIMIT;
     loop {
         let (ended, out, err) = admin.run(asked, &["cluster", "status"]).await?;
+        let out = but_for_the_disk(&out);
         if ended == code && out.starts_with(parts[0]) && parts.iter().all(|part| out.contains(part)) {
             return Ok(());
         }
         ensure!(Instant::now() < until, "wanted exit {code} and {parts:?}, got {ended} and\n{out}{err}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Without what is said of disks that are nearly full, which the machine's own may be.
+fn but_for_the_disk(out: &str) -> String {
+    let (verdict, rest) = out.split_once('\n').unwrap_or((out, ""));
+    let Some((word, findings)) = verdict.split_once(": ") else { return out.to_owned() };
+    let findings: Vec<&str> = findings.split("; ").filter(|found| !found.ends_with("of disk left")).collect();
+    let verdict = match findings.is_empty() {
+        true => HEALTHY.to_owned(),
+        false => format!("{word}: {}", findings.join("; ")),
+    };
+    let rest = rest.lines().filter(|line| !line.starts_with("  to do: make room on the disk of "));
+    std::iter::once(verdict.as_str()).chain(rest).collect::<Vec<_>>().join("\n")
 }
 
 /// `--watch` goes on saying it.
@@ -87,7 +102,7 @@ async fn again_and_again(admin: &Admin, asked: &str) -> Result<()> {
     let mut verdicts = 0;
     while verdicts < 3 {
         let line = tokio::time::timeout(LIMIT, lines.next_line()).await.context("nothing more is said")??;
-        verdicts += usize::from(line.context("the watch ended")?.starts_with("healthy: "));
+        verdicts += usize::from(but_for_the_disk(&line.context("the watch ended")?) == HEALTHY);
     }
     Ok(())
 }
