@@ -191,7 +191,17 @@ impl Unborn<'_> {
             Decision::Wait { proposal, why } => {
                 let changed = self.proposal != proposal;
                 self.proposal = proposal;
-                self.complaint.say(&in_words(&why, &failures), &failures);
+                let text = match (&why, self.bound.set.len()) {
+                    // It never was one: it is being born.
+                    (Waiting::Consensus, 1) => {
+                        "its first election, as the only node of a new cluster".to_owned()
+                    }
+                    (Waiting::Consensus, count @ 2..) => {
+                        format!("an election among the {count} nodes that its cluster begins with")
+                    }
+                    _ => in_words(&why, &failures),
+                };
+                self.complaint.say(&text, &failures);
                 Ok(if changed { Next::AtOnce } else { Next::Later })
             }
         }

@@ -37,6 +37,9 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "\
+Begin with `trow serve` for one node, or `trow dev` for a cluster of three on this machine; push to \
+127.0.0.1:5000. The help of each command says more, above all `trow serve --help`.
+
 Exit codes: 0 done; 1 failed, refused, or time is up; 2 usage or configuration; 3 no server answers, \
 or there is no quorum.
 
@@ -167,6 +170,23 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_says_what_is_needed_to_go_on() {
+        let mut command = Cli::command();
+        let serve = command.find_subcommand_mut("serve").unwrap().render_help().to_string();
+        for word in ["Exit codes:", "TROW_AUTH_HTPASSWD", "auth.anonymous_push", "admin.token", "SIGTERM"] {
+            assert!(serve.contains(word), "{word}: {serve}");
+        }
+        let mut commands = vec![command];
+        while let Some(command) = commands.pop() {
+            for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                let name = argument.get_id();
+                assert!(argument.get_help().is_some(), "{} of {} has no help", name, command.get_name());
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
     }
 
     #[test]

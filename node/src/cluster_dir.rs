@@ -38,7 +38,7 @@ pub enum ClusterDirError {
     #[error("{} exists and is not empty; choose another directory, or use this one as it is", .0.display())]
     Exists(PathBuf),
     /// A file is missing or not readable.
-    #[error("{} {}: {source}", doing, path.display())]
+    #[error("{} {}", doing, path.display())]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -48,12 +48,24 @@ pub enum ClusterDirError {
         source: io::Error,
     },
     /// A file is there but is not what it should be.
-    #[error("{} is not usable: {why}; restore it, or make a new directory with `trow cluster init`", path.display())]
+    #[error(
+        "{} is not usable: {why}; copy it from another node of the cluster (`trow cluster init` makes a \
+         directory of another cluster, which no node of this one would follow)", path.display()
+    )]
     Invalid {
         /// Which file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+    },
+    /// A secret that could be guessed.
+    #[error(
+        "{} is shorter than {SECRET_MIN} characters: put a longer random text there, the same on every node \
+         of the cluster, such as `openssl rand -hex 32` prints", path.display()
+    )]
+    Short {
+        /// Which file.
+        path: PathBuf,
     },
 }
 
@@ -165,7 +177,7 @@ pub fn open(path: &Path) -> Result<ClusterDir, ClusterDirError> {
     let secret = |name: &str| {
         let text = read(name)?.trim().to_owned();
         if text.len() < SECRET_MIN {
-            return Err(invalid(name, format!("it is shorter than {SECRET_MIN} characters")));
+            return Err(ClusterDirError::Short { path: path.join(name) });
         }
         Ok(text)
     };
@@ -255,8 +267,11 @@ mod tests {
         fs::copy(two.join(CA_KEY), one.join(CA_KEY)).unwrap();
         let error = open(&one).err().unwrap().to_string();
         assert!(error.contains("ca.key") && error.contains("not the key"), "{error}");
+        fs::remove_file(one.join(CA_KEY)).unwrap();
+        let error = format!("{:#}", anyhow::Error::from(open(&one).err().unwrap()));
+        assert_eq!(error.matches("No such file").count(), 1, "the cause is said once: {error}");
         fs::write(two.join(JOIN_SECRET), "short\n").unwrap();
         let error = open(&two).err().unwrap().to_string();
-        assert!(error.contains("join.secret"), "{error}");
+        assert!(error.contains("join.secret is shorter") && !error.contains("cluster init"), "{error}");
     }
 }

@@ -75,7 +75,7 @@ pub enum DataDirError {
         path: PathBuf,
     },
     /// It cannot be read or written.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,

@@ -88,6 +88,9 @@ fn one_node_is_a_complete_registry_that_stops_cleanly() {
     assert_eq!((unauthorised.status, node.admin("GET", "no/such/path", None).status), (401, 401));
     assert!(unauthorised.header("trow-node").is_some() && unauthorised.header("x-request-id").is_some());
     assert_eq!(node.admin("GET", "no/such/path", Some(node.token())).status, 404);
+    // One that is not even text, too.
+    assert_eq!(node.admin("GET", "%ff", None).status, 401);
+    assert_eq!(node.admin("GET", "%ff", Some(node.token())).status, 404);
     assert_eq!(node.admin("PUT", "status", Some(node.token())).status, 405);
 
     node.cli(&["cluster", "wait", "--for", "settled", "--timeout", "30s"]).expect(0);
@@ -111,15 +114,9 @@ fn one_node_is_a_complete_registry_that_stops_cleanly() {
 
     let digest = format!("sha256:{}", "0".repeat(64));
     node.cli(&["blob", "locate", &digest]).expect(1);
-    trow(&[
-        "cluster",
-        "status",
-        "--server",
-        &format!("http://{}", node.client()),
-        "--token-file",
-        "/dev/null",
-    ])
-    .expect(1);
+    let server = format!("http://{}", node.client());
+    let wrong = trow(&["cluster", "status", "--server", &server, "--token-file", "/dev/null"]);
+    assert!(wrong.expect(1).err.contains("the admin token in /dev/null"));
     node.cli(&["cluster", "drain", "nobody"]).expect(1);
 
     let digest = push_blob(node.client(), "a/b", "content");

@@ -41,7 +41,7 @@ pub struct Joined {
 #[derive(Debug, thiserror::Error)]
 pub enum BoundError {
     /// The file system said no.
-    #[error("{doing} {}: {source}", path.display())]
+    #[error("{doing} {}", path.display())]
     Io {
         /// What was being done.
         doing: &'static str,

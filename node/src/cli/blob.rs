@@ -13,6 +13,7 @@ pub enum Blob {
     Locate {
         /// As sha256:<64 hex digits>
         digest: String,
+        /// A table for people, or one line of JSON for programs
         #[arg(long, default_value = "table")]
         output: Output,
         #[command(flatten)]

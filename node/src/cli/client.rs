@@ -62,7 +62,14 @@ impl From<Unanswered> for Failure {
 pub struct Client {
     http: reqwest::Client,
     base: Url,
-    token: Option<String>,
+    token: Option<Token>,
+}
+
+/// The admin token, and where it was found.
+#[derive(Debug)]
+struct Token {
+    text: String,
+    file: PathBuf,
 }
 
 impl Server {
@@ -97,14 +104,17 @@ impl Server {
 
     /// Without a token the server is asked all the same: that nobody answers is worth more to
     /// know than that there is no token.
-    fn token(&self) -> Result<Option<String>, Failure> {
-        let read = |path: &PathBuf| std::fs::read_to_string(path).map(|token| token.trim().to_owned());
+    fn token(&self) -> Result<Option<Token>, Failure> {
+        let read = |file: PathBuf| {
+            let text = std::fs::read_to_string(&file).map(|text| text.trim().to_owned());
+            text.map(|text| Token { text, file })
+        };
         match &self.token_file {
             Some(file) => {
                 let error = |error| Failure::Usage(format!("--token-file {}: {error}", file.display()));
-                read(file).map(Some).map_err(error)
+                read(file.clone()).map(Some).map_err(error)
             }
-            None => Ok(TOKEN_FILES.iter().find_map(|file| read(&file.into()).ok())),
+            None => Ok(TOKEN_FILES.iter().find_map(|file| read(file.into()).ok())),
         }
     }
 }
@@ -127,7 +137,7 @@ impl Client {
         };
         let mut request = self.http.request(method, &url);
         if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+            request = request.bearer_auth(&token.text);
         }
         let reply = request.send().await.map_err(no_server)?;
         let status = reply.status();
@@ -141,13 +151,17 @@ impl Client {
             .ok()
             .and_then(|json| Some(json.get("errors")?.get(0)?.get("message")?.as_str()?.to_owned()));
         Err(match (status, said) {
-            (StatusCode::UNAUTHORIZED, _) => Unanswered::Refused(match self.token {
-                Some(_) => {
-                    "the server does not accept the admin token: give the right one with --token-file".into()
-                }
-                None => {
-                    "the server wants the admin token, and none was found: give one with --token-file".into()
-                }
+            (StatusCode::UNAUTHORIZED, _) => Unanswered::Refused(match &self.token {
+                Some(token) => format!(
+                    "the server does not accept the admin token in {}: name the admin.token of its cluster \
+                     directory with --token-file",
+                    token.file.display()
+                ),
+                None => format!(
+                    "the server wants the admin token, and there is none in {}: name the admin.token of its \
+                     cluster directory with --token-file",
+                    TOKEN_FILES.join(" or ")
+                ),
             }),
             (StatusCode::SERVICE_UNAVAILABLE, said) => {
                 Unanswered::NoQuorum(said.unwrap_or_else(|| "the cluster has no quorum".to_owned()))

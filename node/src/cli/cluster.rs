@@ -29,6 +29,7 @@ pub enum Cluster {
         /// Say it again and again, this often, until Ctrl-C
         #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = humantime::parse_duration)]
         watch: Option<Duration>,
+        /// A table for people, or one line of JSON for programs
         #[arg(long, default_value = "table")]
         output: Output,
         #[command(flatten)]
@@ -39,9 +40,10 @@ pub enum Cluster {
         /// What to wait for
         #[arg(long = "for", value_name = "CONDITION")]
         condition: Condition,
-        /// How long
+        /// How long to wait, such as 60s or 5m; when that is over, exit code 1
         #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
         timeout: Duration,
+        /// A table for people, or one line of JSON for programs
         #[arg(long, default_value = "table")]
         output: Output,
         #[command(flatten)]
@@ -51,9 +53,10 @@ pub enum Cluster {
     Drain {
         /// Its name or id
         node: String,
-        /// How long to wait; the node goes on leaving after that
+        /// How long to wait, such as 30m; after that exit code 1, and the node goes on leaving
         #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
         timeout: Duration,
+        /// A table for people, or one line of JSON for programs
         #[arg(long, default_value = "table")]
         output: Output,
         #[command(flatten)]
@@ -63,6 +66,7 @@ pub enum Cluster {
     Remove {
         /// Its name or id
         node: String,
+        /// A table for people, or one line of JSON for programs
         #[arg(long, default_value = "table")]
         output: Output,
         #[command(flatten)]
@@ -154,7 +158,8 @@ fn say(output: Output, document: &impl serde::Serialize, line: &str) -> Result<(
 }
 
 fn init(out: &std::path::Path) -> Result<(), Failure> {
-    crate::cluster_dir::create(out).map_err(|error| Failure::Failed(error.to_string()))?;
+    crate::cluster_dir::create(out)
+        .map_err(|error| Failure::Failed(format!("{:#}", anyhow::Error::from(error))))?;
     print_line(&format!(
         "made {}: give a copy to every node with --cluster-dir. Who has it can join the cluster and \
          administer it: keep it secret.",

@@ -7,8 +7,24 @@ use clap::Args;
 use super::Failure;
 use crate::config::{Config, FlagValue, Sources};
 
+const MANUAL: &str = "\
+Settings: each is a key of the configuration file, a variable and, where listed above, a flag; flags win \
+over variables, variables over the file. The key auth.htpasswd is the variable TROW_AUTH_HTPASSWD. \
+docs/trow.toml holds every setting with its default.
+
+Users: on loopback everybody may pull and push. A listener beyond it wants a file of users, auth.htpasswd \
+(`htpasswd -cB users.htpasswd NAME` makes one; it is read again when it changes), or \
+auth.anonymous_push = true. Deleting and administering take the admin token, the file admin.token of the \
+cluster directory: as a bearer, or as the password of the user admin.
+
+Signals: SIGTERM and SIGINT hand leadership over, finish what was accepted, and end the node within 30 s.
+
+Exit codes: 0 it was told to end; 1 it failed, was removed from its cluster, or is too old for it; 2 the \
+configuration is not valid, and every bad value was named.";
+
 /// `trow serve`.
 #[derive(Debug, Args)]
+#[command(after_help = MANUAL)]
 pub struct Serve {
     /// Read settings from this file
     #[arg(long, value_name = "FILE", env = "TROW_CONFIG")]

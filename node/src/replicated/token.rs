@@ -206,6 +206,24 @@ mod tests {
         assert_eq!(Seal::new(b"other").open(&repo("a/b"), &text, 0), Err(InvalidTicket));
     }
 
+    #[test]
+    fn nothing_moves_between_the_ticket_and_the_repository() {
+        let seal = Seal::new(b"secret");
+        // The last mirror's bytes are also the beginning of a repository's name.
+        let long = Ticket { mirrors: vec![NodeId(2), NodeId(u64::from_be_bytes(*b"aaaaaaaa"))], ..ticket() };
+        let sealed = URL_SAFE_NO_PAD.decode(seal.seal(&repo("b"), &long)).unwrap();
+        let (payload, mac) = sealed.split_last_chunk::<MAC_LEN>().unwrap();
+        let short = payload.strip_suffix(b"aaaaaaaa").unwrap();
+        assert!(decode(short).is_some(), "in form it is a ticket");
+        let short = [short, mac].concat();
+        assert_eq!(seal.open(&repo("aaaaaaaab"), &URL_SAFE_NO_PAD.encode(short), 0), Err(InvalidTicket));
+        // And the other way round.
+        let sealed = URL_SAFE_NO_PAD.decode(seal.seal(&repo("aaaaaaaab"), &ticket())).unwrap();
+        let (payload, mac) = sealed.split_last_chunk::<MAC_LEN>().unwrap();
+        let long = [payload, b"aaaaaaaa", mac.as_slice()].concat();
+        assert_eq!(seal.open(&repo("b"), &URL_SAFE_NO_PAD.encode(long), 0), Err(InvalidTicket));
+    }
+
     proptest! {
         #[test]
         fn a_changed_ticket_is_refused(at in 0usize..200, bit in 0u8..8) {

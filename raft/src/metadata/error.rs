@@ -9,7 +9,7 @@ use crate::command::Refusal;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A file or directory is not usable.
-    #[error("open {}: {source}", path.display())]
+    #[error("open {}", path.display())]
     Io {
         /// Which.
         path: PathBuf,
