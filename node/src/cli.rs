@@ -7,6 +7,7 @@ mod bench;
 mod blob;
 mod client;
 mod cluster;
+mod reach;
 mod serve;
 mod status;
 mod table;

@@ -114,9 +114,12 @@ fn one_node_is_a_complete_registry_that_stops_cleanly() {
 
     let digest = format!("sha256:{}", "0".repeat(64));
     node.cli(&["blob", "locate", &digest]).expect(1);
-    let server = format!("http://{}", node.client());
-    let wrong = trow(&["cluster", "status", "--server", &server, "--token-file", "/dev/null"]);
+    let server = |scheme: &str| format!("{scheme}://{}", node.client());
+    let wrong = trow(&["cluster", "status", "--server", &server("http"), "--token-file", "/dev/null"]);
     assert!(wrong.expect(1).err.contains("the admin token in /dev/null"));
+    let wrong =
+        trow(&["cluster", "status", "--server", &server("https"), "--token-file", "/dev/null"]).expect(3);
+    assert!(wrong.err.contains(&format!("name it as {}", server("http"))), "{}", wrong.err);
     node.cli(&["cluster", "drain", "nobody"]).expect(1);
 
     let digest = push_blob(node.client(), "a/b", "content");

@@ -10,7 +10,7 @@ use clap::Args;
 use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
-use super::Failure;
+use super::{Failure, reach};
 
 /// Where the admin token lies when nobody says where: of `trow serve`, of `trow dev`.
 const TOKEN_FILES: [&str; 2] = ["./data/cluster/admin.token", "./trow-dev/cluster/admin.token"];
@@ -32,7 +32,7 @@ pub struct Server {
 /// What a server said instead of what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswered {
-    /// Nobody answers.
+    /// Nobody answers, or not in a way that can be understood.
     #[error("no server answers at {url}: {why}")]
     NoServer {
         /// Where.
@@ -126,14 +126,9 @@ impl Client {
     /// See [`Unanswered`].
     pub async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Unanswered> {
         let url = format!("{}/-/trow/v1/{path}", self.base.as_str().trim_end_matches('/'));
-        let no_server = |error: reqwest::Error| {
-            let mut why = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(next) = cause {
-                why = next.to_string();
-                cause = next.source();
-            }
-            Unanswered::NoServer { url: self.base.to_string(), why }
+        let no_server = |error: reqwest::Error| Unanswered::NoServer {
+            url: self.base.to_string(),
+            why: reach::why(&self.base, &error),
         };
         let mut request = self.http.request(method, &url);
         if let Some(token) = &self.token {
