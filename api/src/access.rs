@@ -33,7 +33,8 @@ pub(crate) struct Line {
 }
 
 impl Logged {
-    pub(crate) fn new(body: Body, line: Line) -> Body {
+    /// `body`, with its line written when it ends.
+    pub(crate) fn wrap(body: Body, line: Line) -> Body {
         Body::new(Logged { ended: !line.has_body || body.is_end_stream(), body, line, sent: 0 })
     }
 }

@@ -152,7 +152,7 @@ async fn observe(State(common): State<Arc<Common>>, request: Request, next: Next
         headers.insert(request_id::HEADER, id.to_header());
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         let line = Line { span: under, began, status: status.as_u16(), has_body: method != Method::HEAD };
-        response.map(|body| Logged::new(body, line))
+        response.map(|body| Logged::wrap(body, line))
     };
     work.instrument(span).await
 }

@@ -102,6 +102,16 @@ fn is_terminal() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stderr())
 }
 
+/// A task that panicked would leave the rest of the node running without it.
+fn end_on_panic() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        default(panic);
+        tracing::error!(panic = %panic, "a part of this node failed and the process ends; nothing acknowledged is lost: start it again, and report this line");
+        std::process::exit(1);
+    }));
+}
+
 #[cfg(test)]
 mod tests {
     use super::directives;
@@ -112,14 +122,4 @@ mod tests {
         assert!(directives("info,trow::access=off").ends_with("trow_raft=info,trow::access=off"));
         assert_eq!(directives("trow=debug,hyper=info"), "trow=debug,hyper=info");
     }
-}
-
-/// A task that panicked would leave the rest of the node running without it.
-fn end_on_panic() {
-    let default = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        default(panic);
-        tracing::error!(panic = %panic, "a part of this node failed and the process ends; nothing acknowledged is lost: start it again, and report this line");
-        std::process::exit(1);
-    }));
 }

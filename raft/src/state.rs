@@ -51,7 +51,8 @@ use crate::planted::Planted;
 /// The state of one node; see the module.
 #[derive(Debug)]
 pub struct State {
-    database: redb::Database,
+    /// Shared with the views: they outlive the state when a snapshot takes its place.
+    database: Arc<redb::Database>,
     planted: Planted,
     versions: Arc<versions::Versions>,
 }
@@ -90,7 +91,7 @@ impl State {
     /// An empty state that is gone with the process.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn in_memory() -> Result<State, StateError> {
-        Ok(State { database: file::in_memory()?, planted: Planted::NONE, versions: Arc::default() })
+        Ok(State { database: Arc::new(file::in_memory()?), planted: Planted::NONE, versions: Arc::default() })
     }
 
     /// As [`State::open`]; on a full disk it goes on from `reserve`.
@@ -99,7 +100,7 @@ impl State {
         planted: Planted,
         reserve: Option<&Arc<Reserve>>,
     ) -> Result<State, StateError> {
-        let database = file::open(file, planted, reserve)?;
+        let database = Arc::new(file::open(file, planted, reserve)?);
         let state = State { database, planted, versions: Arc::default() };
         match state.view()?.level()? {
             level if level > crate::command::LEVEL => Err(StateError::Level { level }),
@@ -109,7 +110,8 @@ impl State {
 
     /// The state as it is now, and stays in this view.
     pub fn view(&self) -> Result<View, StateError> {
-        Ok(View::new(rows::Snapshot(self.database.begin_read()?), self.versions.clone()))
+        let rows = rows::Snapshot(self.database.begin_read()?);
+        Ok(View::new(rows, self.database.clone(), self.versions.clone()))
     }
 
     /// Applies committed entries in one transaction, and says what came of each.

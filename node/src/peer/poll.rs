@@ -84,16 +84,12 @@ pub(super) async fn poll(peers: Peers) {
 /// Says once of each member that it fell silent, and once that it is back.
 fn notice(peers: &Peers, silent: &mut BTreeSet<NodeId>) {
     for seen in peers.0.table.members() {
-        match seen.silence {
-            Some(silence) if silence > MISSING => {
-                if silent.insert(seen.id) {
-                    tracing::warn!(node = %seen.id, name = seen.name, "a member is silent; start it again, and see `trow cluster status` for when its blobs are copied elsewhere");
-                }
-            }
-            Some(_) if silent.remove(&seen.id) => {
-                tracing::info!(node = %seen.id, name = seen.name, "a member is heard again");
-            }
-            _ => {}
+        let Some(silence) = seen.silence else { continue };
+        let is_silent = silence > MISSING;
+        if is_silent && silent.insert(seen.id) {
+            tracing::warn!(node = %seen.id, name = seen.name, "a member is silent; start it again, and see `trow cluster status` for when its blobs are copied elsewhere");
+        } else if !is_silent && silent.remove(&seen.id) {
+            tracing::info!(node = %seen.id, name = seen.name, "a member is heard again");
         }
     }
 }

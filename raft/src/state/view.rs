@@ -21,6 +21,9 @@ use crate::name::{RepoName, Tag};
 /// One consistent state. Cheap to make; see the module.
 pub struct View {
     rows: Snapshot,
+    /// A closed database refuses its readers, and a snapshot that is installed closes the one that it
+    /// replaces. Dropped after the rows.
+    _database: Arc<redb::Database>,
     versions: Arc<Versions>,
 }
 
@@ -49,8 +52,8 @@ fn resume(prefix: &[u8], after: Option<&[u8]>) -> Vec<u8> {
 
 /// Every method fails only with the state itself: an error ends the process.
 impl View {
-    pub(super) fn new(rows: Snapshot, versions: Arc<Versions>) -> Self {
-        View { rows, versions }
+    pub(super) fn new(rows: Snapshot, database: Arc<redb::Database>, versions: Arc<Versions>) -> Self {
+        View { rows, _database: database, versions }
     }
 
     pub(super) fn rows(&self) -> &Snapshot {

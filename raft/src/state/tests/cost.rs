@@ -44,8 +44,11 @@ impl StorageBackend for Counting {
 fn repository(tags: usize) -> (Bench, Arc<AtomicU64>) {
     let reads = Arc::new(AtomicU64::new(0));
     let backend = Counting { inner: InMemoryBackend::new(), reads: reads.clone() };
-    let state =
-        State { database: file::on(backend, 0).unwrap(), planted: Planted::NONE, versions: Arc::default() };
+    let state = State {
+        database: Arc::new(file::on(backend, 0).unwrap()),
+        planted: Planted::NONE,
+        versions: Arc::default(),
+    };
     let mut bench = Bench::born_in(state, 1, 1);
     let names: Vec<String> = (0..tags).map(name).collect();
     for some in names.chunks(1000) {

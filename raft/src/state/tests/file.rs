@@ -176,3 +176,16 @@ fn entries_come_in_the_order_of_the_log() {
     bench.run(Command::Tick { elapsed: 3 });
     assert_eq!((bench.view().applied().unwrap(), bench.view().time().unwrap()), (2, 3));
 }
+
+#[test]
+fn a_view_is_read_after_its_state_was_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let mut bench = Bench::born_in(open(&path), 1, 1);
+    let pushed = manifest("m", &[], &[]);
+    bench.done(put("r", &pushed, &["t"]));
+    let view = bench.view();
+    drop(bench);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(view.tag(&repo("r"), &tag("t")).unwrap().unwrap().digest, pushed.digest);
+}
