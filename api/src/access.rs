@@ -32,6 +32,25 @@ pub(crate) struct Line {
     pub(crate) has_body: bool,
 }
 
+/// More of a path than this is not logged, in bytes.
+const PATH: usize = 512;
+
+/// `path` as it may stand in a log: a client puts bytes into it that end lines, or that terminals
+/// take for commands, and up to 64 KiB of them.
+pub(crate) fn shown(path: &str) -> String {
+    let mut shown = String::new();
+    for byte in path.bytes().take(PATH) {
+        match byte {
+            0x21..=0x7e => shown.push(char::from(byte)),
+            _ => shown.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    if path.len() > PATH {
+        shown.push_str("...");
+    }
+    shown
+}
+
 impl Logged {
     /// `body`, with its line written when it ends.
     pub(crate) fn wrap(body: Body, line: Line) -> Body {
@@ -76,5 +95,19 @@ impl Drop for Logged {
                 tracing::info!(target: "trow::access", status, sent, ms, "answered in part: the body broke off or the client went away");
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_the_log_is_one_short_word_of_ascii() {
+        assert_eq!(shown("/v2/team/app/manifests/v1?"), "/v2/team/app/manifests/v1?");
+        assert_eq!(shown("/v2/\u{9b}2J\u{202e} x\n"), "/v2/%C2%9B2J%E2%80%AE%20x%0A");
+        let long = shown(&"/é".repeat(30_000));
+        assert!(long.ends_with("...") && long.len() < 3 * PATH + 4, "{} bytes", long.len());
+        assert!(long.bytes().all(|byte| byte.is_ascii_graphic()));
     }
 }

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use tracing::{Instrument, Span};
 use trow_raft::Metadata;
 
-use crate::access::{Line, Logged};
+use crate::access::{Line, Logged, shown};
 use crate::auth::{AdminToken, Auth};
 use crate::blobs::Blobs;
 use crate::error::{Error, Problem};
@@ -134,7 +134,7 @@ async fn observe(State(common): State<Arc<Common>>, request: Request, next: Next
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let caller = tracing::field::Empty;
-    let span = tracing::info_span!("request", request_id = %id, %method, %path, caller);
+    let span = tracing::info_span!("request", request_id = %id, %method, path = shown(&path), caller);
     (common.adopt)(&span, request.headers());
     let under = span.clone();
     let work = async {

@@ -126,8 +126,11 @@ impl Report {
     /// # Errors
     /// One is missing or cut short.
     pub fn read(dir: &Path) -> Result<Self> {
-        let text = |name: &str| {
-            std::fs::read_to_string(dir.join(name)).with_context(|| format!("the program left no {name}"))
+        // The program writes down bodies as they are, and blobs of random bytes are no UTF-8.
+        let text = |name: &str| -> Result<String> {
+            let bytes =
+                std::fs::read(dir.join(name)).with_context(|| format!("the program left no {name}"))?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
         let (junit, yaml, html) = (text("junit.xml")?, text("results.yaml")?, text("report.html")?);
         ensure!(html.trim_end().ends_with("</html>"), "report.html is cut short");

@@ -68,18 +68,18 @@ pub struct Holder {
 }
 
 impl Replicated {
-    /// Of the node `me`, over its store, the agreed metadata and the peers. `join_secret` is the cluster's,
-    /// from which the key of upload tickets is derived. Needs a Tokio runtime.
+    /// Of the node `me`, over its store, the agreed metadata and the peers. `secret` is what all
+    /// nodes of the cluster derived for uploads, and seals their tickets. Needs a Tokio runtime.
     pub fn new(
         me: NodeId,
         store: Store,
         agreed: Agreement,
         peers: PeerBlobs,
-        join_secret: &[u8],
+        secret: &[u8],
         limits: Limits,
         planted: Planted,
     ) -> Replicated {
-        let seal = Seal::new(join_secret);
+        let seal = Seal::new(secret);
         let rules = (limits, planted);
         let uploads = Uploads::new(me, store.clone(), agreed.clone(), peers.clone(), seal, rules);
         let inner = Arc::new(Inner { me, store, agreed, peers, uploads });

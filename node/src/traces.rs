@@ -9,8 +9,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
-use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
+use opentelemetry::trace::{SpanContext, TraceContextExt as _, TraceState, TracerProvider as _};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -70,9 +71,13 @@ pub fn adopt(span: &Span, headers: &HeaderMap) {
         return;
     }
     let parent = TraceContextPropagator::new().extract(&Headers(headers));
-    if parent.span().span_context().is_valid() {
+    let named = parent.span().span_context().clone();
+    if named.is_valid() {
+        // What else the client says of its trace would travel on to peers: up to 16 KiB of headers.
+        let (trace, span_id, flags) = (named.trace_id(), named.span_id(), named.trace_flags());
+        let parent = SpanContext::new(trace, span_id, flags, true, TraceState::default());
         // A span that began already is a trace of its own.
-        let _ = span.set_parent(parent);
+        let _ = span.set_parent(Context::new().with_remote_span_context(parent));
     }
 }
 

@@ -11,8 +11,17 @@ use super::work::Work;
 /// Deleting is given up after this long.
 const TIME: Duration = Duration::from_secs(60);
 
-/// Deletes what is at `paths`, manifests before blobs; what was not deleted, if anything.
+/// Deletes what is at `paths`; what was not deleted, if anything. No blob is asked for before all
+/// manifests are gone: one that is referred to is refused.
 pub(super) async fn clean(target: &Target, clients: usize, paths: Vec<String>) -> Option<String> {
+    let (manifests, blobs) = paths.into_iter().partition(|path: &String| path.contains("/manifests/"));
+    match delete(target, clients, "manifests", manifests).await {
+        None => delete(target, clients, "blobs", blobs).await,
+        left => left.map(|left| format!("{left}, and its blobs")),
+    }
+}
+
+async fn delete(target: &Target, clients: usize, what: &str, paths: Vec<String>) -> Option<String> {
     let all = paths.len() as u64;
     let load = |clients: usize, work: &Arc<Work>, numbers: &Arc<AtomicU64>, limit: u64| Load {
         target: target.clone(),
@@ -34,5 +43,5 @@ pub(super) async fn clean(target: &Target, clients: usize, paths: Vec<String>) -
     }
     let left = all - done.operations();
     let why = done.first_error.unwrap_or_else(|| "time is up".to_owned());
-    (left > 0).then(|| format!("{left} manifests and blobs at {}: {why}", target.url()))
+    (left > 0).then(|| format!("{left} {what} at {}: {why}", target.url()))
 }

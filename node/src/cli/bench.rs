@@ -24,6 +24,7 @@ pub enum Bench {
         /// Measure only this; may be repeated [default: everything]
         #[arg(long, value_name = "CASE")]
         only: Vec<Case>,
+        /// A table for people, or one line of JSON for programs
         #[arg(long, default_value = "table")]
         output: Output,
     },
@@ -36,6 +37,7 @@ pub enum Bench {
         /// Begin after what an earlier fill that was broken off has put
         #[arg(long)]
         resume: bool,
+        /// A table for people, or one line of JSON for programs
         #[arg(long, default_value = "table")]
         output: Output,
     },
@@ -47,6 +49,7 @@ pub enum Bench {
         rounds: Rounds,
         #[command(flatten)]
         many: Many,
+        /// A table for people, or one line of JSON for programs
         #[arg(long, default_value = "table")]
         output: Output,
     },

@@ -14,6 +14,8 @@ use tokio::time::{Instant, timeout_at};
 
 /// A handshake that was under way is over after this long, unless a packet of it was lost.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Until another try, after an accept that failed.
+const RETRY: Duration = Duration::from_millis(5);
 
 /// Classic BPF over the TCP header, `bpf(2)`'s older kin: load the byte of flags, keep SYN and ACK
 /// of it, and drop the segment where SYN stands alone.
@@ -41,8 +43,12 @@ pub(super) async fn close(listener: TcpListener, mut take: impl FnMut(TcpStream,
             Instant::now()
         }
     };
-    while let Ok(Ok((tcp, from))) = timeout_at(until, listener.accept()).await {
-        take(tcp, from);
+    while let Ok(accepted) = timeout_at(until, listener.accept()).await {
+        match accepted {
+            Ok((tcp, from)) => take(tcp, from),
+            // One that left again, or no file to be had: neither says anything of the next one.
+            Err(_) => tokio::time::sleep(RETRY).await,
+        }
     }
 }
 

@@ -38,7 +38,7 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Connections that have not proven themselves yet; more wait in the kernel's queue.
 const UNPROVEN_MAX: usize = 256;
 /// How long open connections get to finish once the listener closes: an upload may pass through.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(8);
 
 /// What is served on the peer port beside the control service.
 pub struct PeerRoutes {

@@ -75,9 +75,9 @@ pub struct Seal {
 }
 
 impl Seal {
-    /// Derives the key from the cluster's join secret, so that the secret itself signs nothing.
-    pub fn new(join_secret: &[u8]) -> Seal {
-        let mut derive = keyed(join_secret);
+    /// Derives the key from the cluster's secret for uploads, so that what seals tickets seals nothing else.
+    pub fn new(secret: &[u8]) -> Seal {
+        let mut derive = keyed(secret);
         derive.update(b"trow upload ticket 1");
         Seal { keyed: keyed(&derive.finalize().into_bytes()) }
     }

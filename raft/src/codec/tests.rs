@@ -1,3 +1,5 @@
+//! What is written is read back as it was, and what this build does not know is refused.
+
 use super::*;
 use crate::command::{Command, NewManifest, Refusal, TagCondition};
 use crate::digest::PartitionId;

@@ -66,7 +66,7 @@ impl LogStore {
     pub(crate) fn open_on(file: impl StorageBackend, planted: Planted) -> Result<LogStore, LogError> {
         let syncs = Syncs::default();
         let backend = Synced { inner: file, syncs: syncs.clone() };
-        // Entries are read once or twice and then cached decoded elsewhere: a small page cache does.
+        // The tail that readers ask for is kept encoded in memory: a small page cache does.
         let db = Database::builder().set_cache_size(8 << 20).create_with_backend(backend)?;
         let db = Arc::new(db);
         let memory = Arc::new(Memory::new(table::load(&db)?));

@@ -29,7 +29,7 @@ use crate::changes::Changes;
 use crate::codec;
 use crate::id::NodeId;
 use crate::planted::{Planted, Variant};
-use crate::state::{ApplyEntry, Import, State, View};
+use crate::state::{ApplyEntry, Import, ImportError, State, View};
 
 /// A batch is at most this many entries, or about [`BATCH_BYTES`].
 const BATCH: usize = 512;
@@ -153,15 +153,29 @@ impl Machine {
         self.0.files.has_room(bytes)
     }
 
-    /// Whether a received file is a state that stands where `claimed` says; it is closed again.
-    pub(crate) fn vet(&self, path: &Path, claimed: &SnapshotMeta) -> Result<(), String> {
-        let state = self.0.files.open_at(path, self.0.planted).map_err(|error| error.to_string())?;
-        let view = state.view().map_err(|error| error.to_string())?;
-        let found = position(&view).map_err(|error| error.to_string())?;
-        match found == (claimed.last_log_id, claimed.last_membership.clone()) {
-            true => Ok(()),
-            false => Err("the snapshot does not stand where its header says".to_owned()),
+    /// Whether a received file is a state of this cluster that stands where `claimed` says; it is
+    /// closed again.
+    ///
+    /// # Errors
+    /// A level above this build's as the state's own error; everything else is the sender's doing.
+    pub(crate) fn vet(&self, path: &Path, claimed: &SnapshotMeta) -> Result<(), ImportError> {
+        let forged = |why: String| ImportError::Forged(why);
+        let state = self.0.files.open_at(path, self.0.planted).map_err(|error| match error.is_too_old() {
+            true => ImportError::State(error),
+            false => forged(error.to_string()),
+        })?;
+        let view = state.view().map_err(|error| forged(error.to_string()))?;
+        let found = position(&view).map_err(|error| forged(error.to_string()))?;
+        if found != (claimed.last_log_id, claimed.last_membership.clone()) {
+            return Err(forged("the snapshot does not stand where its header says".to_owned()));
         }
+        let (theirs, ours) = (view.cluster(), self.view().cluster());
+        let theirs = theirs.map_err(|error| forged(error.to_string()))?;
+        let ours = ours.map_err(ImportError::State)?;
+        if ours.is_some() && theirs != ours {
+            return Err(forged("the snapshot is another cluster's".to_owned()));
+        }
+        Ok(())
     }
 
     /// Makes the state durable if the log is durable up to it; false when it is not yet.
@@ -247,6 +261,10 @@ fn position(view: &View) -> io::Result<(Option<LogId>, StoredMembership)> {
     let log_id = view.log_id().map_err(io::Error::other)?;
     let membership = view.membership().map_err(io::Error::other)?;
     let log_id = log_id.map(|bytes| wire::decode_log_id(&bytes)).transpose()?;
+    let applied = view.applied().map_err(io::Error::other)?;
+    if applied != log_id.map_or(0, |id: LogId| id.index) {
+        return Err(io::Error::other(format!("the state has applied {applied} and names {log_id:?}")));
+    }
     let membership = membership.map(|bytes| wire::decode_stored_membership(&bytes)).transpose()?;
     Ok((log_id, membership.unwrap_or_default()))
 }

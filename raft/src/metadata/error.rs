@@ -27,7 +27,7 @@ pub enum OpenError {
     /// There is a state and no log: this node would vote a second time where it voted before, and
     /// no longer have what it acknowledged.
     #[error(
-        "the log {} is missing or empty, but the node was a member; restore it, or empty the data directory so that the node joins again under a new id", path.display()
+        "the log {} is missing or empty, but the node was a member; put no older copy of it in its place; empty the data directory, so that the node joins again under a new id", path.display()
     )]
     LogLost {
         /// Where it should be.

@@ -21,6 +21,7 @@ use super::service::forged;
 use crate::consensus::incoming;
 use crate::consensus::meter::Way;
 use crate::consensus::snapshot::SnapshotData;
+use crate::consensus::too_old::too_old_for;
 use crate::consensus::types::{SnapshotMeta, Vote};
 use crate::consensus::wire;
 use crate::id::NodeId;
@@ -205,8 +206,16 @@ impl Metadata {
         beyond.map_err(|error| forged(peer, &error))?;
         let (machine, path, claimed) = (self.0.machine.clone(), path.to_owned(), meta.clone());
         let vetted = tokio::task::spawn_blocking(move || machine.vet(&path, &claimed)).await;
-        let vetted = vetted.map_err(|error| failed(peer, &error))?;
-        vetted.map_err(|why| refused(peer, ImportError::Forged(why)))
+        match vetted.map_err(|error| failed(peer, &error))? {
+            Err(ImportError::State(error)) if error.is_too_old() => {
+                let (leader, at) = (self.raft_leader(), meta.last_log_id.map_or(0, |id| id.index));
+                if leader == Some(peer) {
+                    too_old_for(peer, at, &error);
+                }
+                Err(Status::failed_precondition(error.to_string()))
+            }
+            vetted => vetted.map_err(|error| refused(peer, error)),
+        }
     }
 
     /// What consensus answers a leader of the past.

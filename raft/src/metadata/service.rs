@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::leader::{Proposed, ReadRefused};
 use super::{Metadata, PeerId};
 use crate::codec;
+use crate::command::{Command, LEVEL};
 use crate::consensus::incoming::{self, Forged, Newer};
 use crate::consensus::network::{append_reply_to, vote_reply_to};
 use crate::consensus::too_old::too_old_for;
@@ -76,15 +77,16 @@ impl Service {
         Ok(peer)
     }
 
-    /// The envelope must be the sender's own: retries are told apart by it. Says its level.
-    fn own_envelope(&self, peer: NodeId, envelope: &bytes::Bytes) -> Result<u32, Status> {
+    /// The envelope must be the sender's own: retries are told apart by it. Says its
+    /// level, and what it asks for.
+    fn own_envelope(&self, peer: NodeId, envelope: &bytes::Bytes) -> Result<(u32, Command), Status> {
         let envelope = codec::decode_envelope(envelope.clone());
         let envelope = envelope.map_err(|error| Status::invalid_argument(error.to_string()))?;
         if envelope.node != peer {
             tracing::warn!(%peer, claimed = %envelope.node, "refused a proposal in another node's name; look at that node: its version, its disk, and whether somebody else has its key");
             return Err(Status::permission_denied("the proposal is not the sender's own"));
         }
-        Ok(envelope.level.max(envelope.command.level()))
+        Ok((envelope.level.max(envelope.command.level()), envelope.command))
     }
 
     fn vote_request(
@@ -160,6 +162,18 @@ impl Metadata {
     }
 }
 
+/// The level is raised by the leader, which knows what it supports itself: an agreed level that no
+/// program has would end every node for good.
+fn may_come_from_others(command: &Command) -> Result<(), String> {
+    match command {
+        Command::SetLevel { .. } => Err("the level is raised by the leader alone".to_owned()),
+        Command::Birth { level, .. } if *level > LEVEL => {
+            Err(format!("this version supports feature level {LEVEL} at most"))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[async_trait]
 impl Raft for Service {
     async fn append(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendReply>, Status> {
@@ -222,8 +236,8 @@ impl Raft for Service {
     ) -> Result<Response<pb::ProposeReply>, Status> {
         let peer = self.member(&request)?;
         let envelope = request.into_inner().envelope;
-        let level = self.own_envelope(peer, &envelope)?;
-        let proposed = match self.0.allows(level) {
+        let (level, command) = self.own_envelope(peer, &envelope)?;
+        let proposed = match self.0.allows(level).and_then(|()| may_come_from_others(&command)) {
             Ok(()) => self.0.lead_proposal(envelope).await,
             Err(why) => Proposed::Refused(why),
         };
@@ -233,8 +247,8 @@ impl Raft for Service {
     async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::ProposeReply>, Status> {
         let peer = self.member(&request)?;
         let envelope = request.into_inner().envelope;
-        let level = self.own_envelope(peer, &envelope)?;
-        let proposed = match self.0.allows(level) {
+        let (level, command) = self.own_envelope(peer, &envelope)?;
+        let proposed = match self.0.allows(level).and_then(|()| may_come_from_others(&command)) {
             Ok(()) => self.0.lead_join(envelope).await,
             Err(why) => Proposed::Refused(why),
         };

@@ -1,3 +1,5 @@
+//! The state as a file: opened again, sent row by row, and refused when it is wrong.
+
 use std::path::Path;
 
 use bytes::Bytes;
