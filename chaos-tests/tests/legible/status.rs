@@ -1,5 +1,6 @@
 //! `trow cluster status` says how a cluster is, and what to do, before anything else.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -45,21 +46,33 @@ async fn run() -> Result<()> {
     let said = ["NO QUORUM: 1 of 3 voters answer this node; ", "to do: start n2 and n3, or mend the network"];
     until(&admin, &asked, 3, &said).await?;
 
+    // Silence is said after a while; who comes back before that was never away.
+    let log = cluster.nodes[0].log.clone();
+    logged(&log, (1, 0)).await?;
     cluster.start_all().await?;
     cluster.settled(LIMIT).await?;
     until(&admin, &asked, 0, &["healthy: 3 nodes answer"]).await?;
-    for name in ["n2", "n3"] {
-        let log = std::fs::read_to_string(&cluster.nodes[0].log)?;
-        let about =
-            |what: &str| log.lines().filter(|line| line.contains(what) && line.contains(name)).count();
-        let (silent, back) = (about("a member is silent"), about("a member is heard again"));
-        ensure!(
-            (silent, back) == (1, 1),
-            "of {name} n1 logged {silent} times that it is silent, {back} that it is back"
-        );
-    }
+    logged(&log, (1, 1)).await?;
     cluster.done();
     Ok(())
+}
+
+/// Waits until the log says of both nodes so many times that they are silent, and are heard again.
+async fn logged(log: &Path, expected: (usize, usize)) -> Result<()> {
+    let until = Instant::now() + LIMIT;
+    loop {
+        let text = std::fs::read_to_string(log)?;
+        let found = ["n2", "n3"].map(|name| {
+            let about =
+                |what: &str| text.lines().filter(|line| line.contains(what) && line.contains(name)).count();
+            (about("a member is silent"), about("a member is heard again"))
+        });
+        if found == [expected; 2] {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "of n2 and n3 n1 logged (silent, heard again) {found:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// Waits until the status begins with the first of `parts`, has the others, and ends with `code`.
