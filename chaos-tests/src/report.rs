@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use crate::check::{Expect, Violation, check};
 use crate::history::{History, Kind, Op};
 
-/// Runs a scenario within `limit`.
+/// Runs a scenario within `limit`, which begins once the program is built.
 ///
 /// # Panics
 /// The scenario fails, or its time is up.
 pub async fn scenario(name: &str, limit: Duration, run: impl Future<Output = anyhow::Result<()>>) {
+    // The first one of a process may build it, which takes minutes where nothing was built before.
+    crate::binary::trow();
     let began = Instant::now();
     match tokio::time::timeout(limit, run).await {
         Ok(Ok(())) => eprintln!("{name}: passed in {:.1} s", began.elapsed().as_secs_f64()),
