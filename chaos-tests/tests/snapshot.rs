@@ -52,12 +52,13 @@ async fn run(many: usize) -> Result<()> {
     away::until_cut(&mut cluster, follower, applied).await?;
 
     let clients = cluster.clients();
-    let (stop, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (stop, begun, over) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
     cluster.nodes[leader].forget_peak_memory()?;
     let back = async {
         // Some of the writes come before the state is sent, some while, some after.
         tokio::time::sleep(Duration::from_millis(300)).await;
         cluster.nodes[follower].start()?;
+        begun.store(true, Ordering::Relaxed);
         let started = Instant::now();
         installed(&mut cluster, follower, Duration::from_secs(120 + many as u64 / 200)).await?;
         let took = started.elapsed();
@@ -66,12 +67,13 @@ async fn run(many: usize) -> Result<()> {
         stop.store(true, Ordering::Relaxed);
         anyhow::Ok(took)
     };
-    let work = at_work(&clients, many, &stop, &over);
+    let work =
+        at_work(&clients, many, &stop, || begun.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed));
     let (took, (written, times, during)) = futures::future::try_join(back, work).await?;
-    ensure!(during > 0, "nothing was written while the state was sent");
+    ensure!(during > 0, "nothing was written between the start of the follower and its installation");
     let (median, worst) = median_and_worst(times.clone()).context("nothing was done")?;
     eprintln!(
-        "{} requests, {during} of them before it was installed: median {median:?}, slowest {worst:?}",
+        "{} requests, {during} of them between its start and the installation: median {median:?}, slowest {worst:?}",
         times.len()
     );
     ensure!(worst < BOUND, "a request took {worst:?}");
@@ -122,17 +124,18 @@ async fn fill(clients: &[Client], many: usize) -> Result<()> {
 type Written = Vec<(String, bytes::Bytes)>;
 
 /// Writes, and reads by tag what was made before, until told to stop: what was written, how long each request
-/// took, and how many were done before the state was installed.
+/// took, and how many were begun and done while `counts`.
 async fn at_work(
     clients: &[Client],
     many: usize,
     stop: &AtomicBool,
-    over: &AtomicBool,
+    counts: impl Fn() -> bool,
 ) -> Result<(Written, Vec<Duration>, usize)> {
     let (mut written, mut times, mut during) = (Vec::new(), Vec::new(), 0);
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
         number += 1;
+        let counted = counts();
         let (tag, bytes) = (format!("w{number}"), away::index(&format!("while {number}"), 300));
         let began = Instant::now();
         let writer = &clients[number % clients.len()];
@@ -144,7 +147,7 @@ async fn at_work(
         let old = (number * 37) % many;
         same(&clients[(number + 1) % clients.len()], &repo(old), &format!("t{old}"), &manifest(old)).await?;
         times.push(began.elapsed());
-        during += 2 * usize::from(!over.load(Ordering::Relaxed));
+        during += 2 * usize::from(counted && counts());
     }
     Ok((written, times, during))
 }

@@ -331,11 +331,19 @@ fn reserve(setting: &'static str, address: SocketAddr) -> anyhow::Result<TcpSock
         socket.bind(address)?;
         Ok::<_, std::io::Error>(socket)
     };
-    socket().with_context(|| format!("{setting}: listen on {address}"))
+    socket().with_context(|| {
+        format!(
+            "{setting}: listen on {address}; where it is in use, end what listens there or choose another"
+        )
+    })
 }
 
 async fn bind(setting: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{setting}: listen on {address}"))
+    TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "{setting}: listen on {address}; where it is in use, end what listens there or choose another"
+        )
+    })
 }
 
 /// Whatever hangs, the process ends in time; everything acknowledged is on disk already.

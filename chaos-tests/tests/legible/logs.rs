@@ -56,6 +56,14 @@ async fn run() -> Result<()> {
     took_part(&cluster, "push-1", &[asked, leader]).await?;
 
     // The administrator's token, and the tickets of uploads, are in no log.
+    let post = nodes[asked].request(Method::POST, &format!("/v2/{REPO}/blobs/uploads/"));
+    let begun = nodes[asked].send("POST", post).await?;
+    let location = begun.header("location").context("a Location")?.to_owned();
+    let ticket = location.split_once("_state=").context("a Location without a ticket")?.1.to_owned();
+    let elsewhere = &nodes[(asked + 1) % 3];
+    let patch = elsewhere.request(Method::PATCH, &location).body("some bytes");
+    ensure!(with_id(elsewhere, patch, "patch-1").await? == 202, "the chunk");
+    access_line(&cluster.nodes[(asked + 1) % 3], "patch-1").await?;
     let token = std::fs::read_to_string(&cluster.admin.token_file)?;
     let gone = nodes[asked].request(Method::DELETE, &format!("/v2/{REPO}/manifests/v1"));
     ensure!(with_id(&nodes[asked], gone.bearer_auth(token.trim()), "delete-1").await? == 202, "the delete");
@@ -64,7 +72,8 @@ async fn run() -> Result<()> {
     for node in &cluster.nodes {
         let log = std::fs::read_to_string(&node.log)?;
         ensure!(!log.contains(token.trim()), "{} logged the admin token", node.name);
-        ensure!(!log.contains("digest=sha256"), "{} logged a query", node.name);
+        ensure!(!log.contains("digest=sha256") && !log.contains("_state="), "{} logged a query", node.name);
+        ensure!(!log.contains(&ticket), "{} logged the ticket of an upload", node.name);
     }
     cluster.done();
     Ok(())

@@ -16,7 +16,11 @@ impl Admin {
         if view.blob(&digest)?.is_none() {
             // That it is unknown must be true everywhere before it is said.
             let confirmed = self.metadata.read(CONFIRM).await;
-            view = confirmed.map_err(|_| AdminError::Unavailable("the cluster has no quorum".to_owned()))?;
+            view = confirmed.map_err(|_| {
+                AdminError::Unavailable(
+                    "the cluster has no quorum: `trow cluster status` names the nodes to start".to_owned(),
+                )
+            })?;
         }
         let row =
             view.blob(&digest)?.ok_or_else(|| AdminError::NotFound(format!("no blob {digest} is known")))?;

@@ -158,9 +158,9 @@ impl Client {
                     TOKEN_FILES.join(" or ")
                 ),
             }),
-            (StatusCode::SERVICE_UNAVAILABLE, said) => {
-                Unanswered::NoQuorum(said.unwrap_or_else(|| "the cluster has no quorum".to_owned()))
-            }
+            (StatusCode::SERVICE_UNAVAILABLE, said) => Unanswered::NoQuorum(said.unwrap_or_else(|| {
+                "the cluster has no quorum: `trow cluster status` names the nodes to start".to_owned()
+            })),
             (_, Some(said)) => Unanswered::Refused(said),
             (status, None) => Unanswered::Refused(format!("the server answered {status}")),
         })

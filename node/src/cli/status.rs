@@ -112,7 +112,7 @@ impl Verdict {
             Word::Degraded,
             match member.last_seen_ms {
                 Some(ms) => format!("{name} has not been heard of for {}", human_duration(ms)),
-                None => format!("{name} has never been heard of by this node"),
+                None => format!("{name} has not been heard of since this node started"),
             },
         );
         if !status.quorum {

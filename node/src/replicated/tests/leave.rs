@@ -72,7 +72,12 @@ async fn a_body_in_progress_is_taken_to_its_end_before_the_upload_is_handed_on()
     let (open, gate) = tokio::sync::oneshot::channel();
     let (blobs, chunk) = (nodes.blobs(1).clone(), gated(&bytes, MIB, gate));
     let patch = tokio::spawn(async move { blobs.append(&repo(), &token, None, chunk).await });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let staged = async {
+        while nodes.blobs(1).figures().bytes < MIB as u64 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon(staged).await;
     let blobs = nodes.blobs(1).clone();
     let leave = tokio::spawn(async move { blobs.leave(LIMIT).await });
     // Longer than a request waits before it breaks into another one's body.

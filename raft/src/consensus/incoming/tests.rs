@@ -1,3 +1,5 @@
+//! What peers may say of terms and votes, and who can make a node too old.
+
 use prost::Message as _;
 
 use super::*;
@@ -62,8 +64,8 @@ fn newer(prev: u64, entry: Vec<u8>) -> Newer {
 
 #[test]
 fn only_the_leader_that_is_followed_makes_a_node_too_old() {
-    // An envelope with field 1000 alone: a command of a later version.
-    let newer = newer(10, vec![0xc2, 0x3e, 0x00]);
+    // An envelope with field 1001 alone: a command that no build has, not even one of the next level.
+    let newer = newer(10, vec![0xca, 0x3e, 0x00]);
     assert_eq!(newer.at, 11);
     let (leader, committed) = (known(7, 1, true), Some(id(7, 10)));
     assert!(newer.continues(&leader, committed, Some(10)));
