@@ -34,7 +34,8 @@ async fn h3(planted: Planted) -> Result<(), String> {
     cluster.net.fault(leader, follower.id, "Append", Fault::Refused);
     let metadata = follower.metadata.clone();
     let early = tokio::spawn(async move { metadata.read(LONG).await.is_ok() });
-    eventually("the round is under way", || cluster.net.hits() == 1).await;
+    // On a busy machine the first one may have timed out, and another be under way, when this looks.
+    eventually("a round is under way", || cluster.net.hits() >= 1).await;
     let (second, command) = push(2, 10);
     cluster.node(leader).metadata.propose("test", command).await.expect("applied by the others");
     let metadata = follower.metadata.clone();

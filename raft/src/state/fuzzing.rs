@@ -112,7 +112,7 @@ fn seed() -> State {
 }
 
 fn entry(node: NodeId, index: u64, command: Command) -> ApplyEntry {
-    let level = crate::command::LEVEL;
+    let level = command.level();
     let envelope = Envelope { node, boot: 1, seq: index, now: 0, actor: "x".to_owned(), level, command };
     ApplyEntry { index, log_id: Bytes::new(), envelope: Some(envelope), membership: None }
 }
