@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use chaos_tests::away;
 use chaos_tests::client::{Client, location};
 use chaos_tests::cluster::{Cluster, Plan};
 use chaos_tests::content::Content;
@@ -104,6 +105,7 @@ async fn read_and_delete(cluster: &Cluster, nodes: &[Client], pushed: &[Image]) 
 /// The leader goes for longer than the grace, while others are pushed to, and comes back.
 async fn lose_the_leader(cluster: &mut Cluster, watch: &Watch) -> Result<()> {
     let leader = cluster.leader(LIMIT).await?;
+    let applied = away::applied(cluster, leader).await?;
     cluster.nodes[leader].kill();
     watch.until("trow_members", "\"down\"", |down| down == 1.0).await?;
     let left = cluster.clients();
@@ -122,6 +124,8 @@ async fn lose_the_leader(cluster: &mut Cluster, watch: &Watch) -> Result<()> {
     for name in ["trow_away_blobs", "trow_repair_queue_blobs"] {
         watch.once(name).await?;
     }
+    // What it lacks is in no log any more, so that it is sent the state.
+    away::until_cut(cluster, leader, applied).await?;
     watch.until("trow_raft_purged_index", "", |index| index > 0.0).await?;
     cluster.nodes[leader].start()?;
     cluster.healthy(LIMIT).await?;
