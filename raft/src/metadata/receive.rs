@@ -3,8 +3,10 @@
 //! openraft stops for good when an installation fails, so that everything a peer can get wrong
 //! is found here: each row is looked at, they must add up to their state hash, and the state must
 //! stand where the header says. Always holds: one is received at a time, and the newest takes the
-//! place of the one before, so that no peer can keep out the leader; whoever is slow, or sends
-//! more than it said or than there is room for, is refused. Memory does not grow with the state.
+//! place of the one before, so that a slow one does not keep out the leader; whoever is slow, or
+//! sends more than it said or than there is room for, is refused. Memory does not grow with the
+//! state. Limit: a member that begins transfers under later votes again and again interrupts the
+//! leader's, as it can interrupt everything by standing for election.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Whether bytes of another node are a row that this build can read.
 //!
-//! Always holds: what passes here is read later without an error, so that a sender can make a
-//! node refuse its rows but never end it by them. Never does: compare rows with each other.
+//! Always holds: what passes here is read later without an error, so that no row by itself ends the
+//! node that took it. Never does: compare rows with each other, or with where the state stands.
 
 use bytes::Bytes;
 use prost::Message as _;

@@ -128,8 +128,9 @@ pub(super) fn fence(
     Ok(Ok(cx.index))
 }
 
-/// `SetLevel`: members that are down count too, or they could not come back. A level that no build
-/// can have agreed to is refused alike by all of them, and ends none.
+/// `SetLevel`: members that are down count too, or they could not come back. A level above
+/// this build's, once all members claim it, ends the process: so a leader takes this command from
+/// no other node, and proposes no level that it does not support itself.
 pub(super) fn set_level(writer: &mut Writer<'_>, cx: &Context<'_>, level: u32) -> Effect {
     if u64::from(level) < writer.number(Table::Meta, meta::LEVEL)? {
         return Ok(Err(Refusal::Invalid));
