@@ -74,7 +74,8 @@ impl Upload {
     }
 
     /// As [`Upload::begin`], mirrored by `mirror`: which node that is is seen in its data directory, and an
-    /// upload that has another is cancelled.
+    /// upload that has another is cancelled. A node that has just started may be silent to `node` for a
+    /// second, and is asked to mirror nothing until then.
     pub async fn begin_mirrored(
         node: &Client,
         mirror: &Node,
@@ -82,7 +83,8 @@ impl Upload {
         content: Content,
         chunk: u64,
     ) -> Result<Self> {
-        for _ in 0..40 {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
             let before = mirror.staged();
             let upload = Upload::begin(node, repo, content, chunk).await?;
             if mirror.staged().iter().any(|file| !before.contains(file)) {
@@ -91,8 +93,9 @@ impl Upload {
             let cancelled =
                 node.send("DELETE upload", node.request(Method::DELETE, &upload.location)).await?;
             ensure!(cancelled.status == 204, "DELETE: {cancelled}");
+            tokio::time::sleep(PAUSE / 10).await;
         }
-        bail!("40 uploads begun at {} had another mirror than {}", node.node, mirror.name)
+        bail!("no upload begun at {} had the mirror {} in {PATIENCE:?}", node.node, mirror.name)
     }
 
     /// The end of the chunk that comes next.
