@@ -9,6 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use sha2::Digest as _;
+use trow_raft::durable;
 
 /// The layout of the directory that this version writes.
 const VERSION: u32 = 1;
@@ -122,9 +123,7 @@ impl DataDir {
                 path: self.path.clone(),
                 cluster_dir: cluster_dir.to_owned(),
             }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                write_durably(&self.path, "CLUSTER", &mine)
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => write(&self.path, "CLUSTER", &mine),
             Err(error) => Err(unreadable(&file, error)),
         }
     }
@@ -174,23 +173,14 @@ fn version(dir: &Path) -> Result<(), DataDirError> {
             }),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            write_durably(dir, "VERSION", &format!("{VERSION}\n"))
+            write(dir, "VERSION", &format!("{VERSION}\n"))
         }
         Err(error) => Err(unreadable(&path, error)),
     }
 }
 
-/// Writes a file that is there as a whole or not at all, whenever the power fails.
-fn write_durably(dir: &Path, name: &str, text: &str) -> Result<(), DataDirError> {
-    let (path, new) = (dir.join(name), dir.join(format!("{name}.new")));
-    let write = || {
-        let mut file = File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(io_error("write", &path))
+fn write(dir: &Path, name: &str, text: &str) -> Result<(), DataDirError> {
+    durable::write(dir, name, text.as_bytes()).map_err(io_error("write", &dir.join(name)))
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 //! Always holds: the id is the hash of the key and lives exactly as long as the key file; the key
 //! is on disk before it is used. Never does: decide whom to trust.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PublicKeyData as _,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use trow_raft::NodeId;
+use trow_raft::{NodeId, durable};
 
 use crate::cluster_dir::ClusterDir;
 
@@ -85,15 +84,8 @@ impl Identity {
 
     fn make(data_dir: &Path) -> Result<Identity, IdentityError> {
         let key = KeyPair::generate()?;
-        let (path, fresh) = (data_dir.join(KEY_FILE), data_dir.join("node.key.new"));
-        let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh);
-        let written = written.and_then(|mut file| {
-            file.write_all(key.serialize_pem().as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&fresh, &path)?;
-            File::open(data_dir)?.sync_all()
-        });
-        written.map_err(|source| IdentityError::Io { doing: "write", path, source })?;
+        durable::write_secret(data_dir, KEY_FILE, key.serialize_pem().as_bytes())
+            .map_err(|source| IdentityError::Io { doing: "write", path: data_dir.join(KEY_FILE), source })?;
         Ok(Identity::of(key))
     }
 
@@ -154,12 +146,11 @@ pub fn dns_name(id: NodeId) -> String {
 /// # Errors
 /// The key file cannot be removed durably.
 pub fn forget(data_dir: &Path) -> Result<(), IdentityError> {
-    let path = data_dir.join(KEY_FILE);
-    let removed = match fs::remove_file(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.and_then(|()| File::open(data_dir)?.sync_all()),
-    };
-    removed.map_err(|source| IdentityError::Io { doing: "remove", path, source })
+    durable::remove(data_dir, KEY_FILE).map_err(|source| IdentityError::Io {
+        doing: "remove",
+        path: data_dir.join(KEY_FILE),
+        source,
+    })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod command;
 mod consensus;
 pub(crate) mod controller;
 pub mod digest;
+pub mod durable;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod id;

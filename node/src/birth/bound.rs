@@ -3,12 +3,12 @@
 //! Always holds: it is durable before anyone is told; a set once written is never changed. Never
 //! does: decide.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use trow_raft::{ClusterId, Member, NodeId};
+use trow_raft::{ClusterId, Member, NodeId, durable};
 
 use super::decide::Set;
 
@@ -84,15 +84,8 @@ impl Bound {
     /// # Errors
     /// It may or may not be on disk: nobody may be told.
     pub fn save(&self, data_dir: &Path) -> Result<(), BoundError> {
-        let (path, fresh) = (data_dir.join(FILE), data_dir.join("bound.json.new"));
-        let write = || {
-            let mut file = File::create(&fresh)?;
-            file.write_all(&serde_json::to_vec_pretty(self)?)?;
-            file.sync_all()?;
-            fs::rename(&fresh, &path)?;
-            File::open(data_dir)?.sync_all()
-        };
-        write().map_err(|source| BoundError::Io { doing: "write", path: path.clone(), source })
+        let write = || durable::write(data_dir, FILE, &serde_json::to_vec_pretty(self)?);
+        write().map_err(|source| BoundError::Io { doing: "write", path: data_dir.join(FILE), source })
     }
 
     /// Removes it from `data_dir`, durably.
@@ -100,10 +93,7 @@ impl Bound {
     /// # Errors
     /// It may still be there.
     pub fn remove(data_dir: &Path) -> io::Result<()> {
-        match fs::remove_file(data_dir.join(FILE)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.and_then(|()| File::open(data_dir)?.sync_all()),
-        }
+        durable::remove(data_dir, FILE)
     }
 
     /// The ids of the set that it is bound to.

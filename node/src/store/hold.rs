@@ -153,6 +153,8 @@ impl Inner {
         Checksums::decode(&fs::read(self.layout.sidecar(digest)).ok()?)
     }
 
+    /// Whole or not at all, and not by `trow_raft::durable`: it is staged where the start cleans up, a
+    /// failed fsync ends the process, and the planted build leaves the fsyncs out.
     fn write_sidecar(&self, digest: &Digest, sums: &Checksums) -> Result<(), StoreError> {
         let fsync = !self.planted.is(Variant::SkipFsyncSidecar);
         let path = self.layout.sidecar(digest);

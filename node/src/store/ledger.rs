@@ -95,6 +95,7 @@ impl Ledger {
     }
 }
 
+/// Whole or not at all, and not by `trow_raft::durable`: in the store a failed fsync ends the process.
 fn write(root: &Path, file: &Path, generation: Generation) -> Result<(), StoreError> {
     let new = file.with_extension("gen.new");
     let mut out = fs::File::create(&new).map_err(|err| StoreError::io("create", &new, err))?;

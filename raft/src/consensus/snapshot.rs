@@ -6,7 +6,7 @@
 //! does: trust what was received: rows are looked at when they come, their position here.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::statvfs;
 
 use super::reserve::{RESERVE, Reserve};
+use crate::durable;
 use crate::planted::Planted;
 use crate::state::{State, StateError, View};
 
@@ -130,13 +131,9 @@ impl StateFiles {
     }
 
     fn set_current(&self, name: &str) -> io::Result<()> {
+        // What `CURRENT` names must be there, under that name, before it is named.
         File::open(&self.dir)?.sync_all()?;
-        let temporary = self.dir.join("CURRENT.tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(name.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, self.dir.join(CURRENT))?;
-        File::open(&self.dir)?.sync_all()
+        durable::write(&self.dir, CURRENT, name.as_bytes())
     }
 
     /// The names of the state files.

@@ -1,9 +1,12 @@
 //! The persisted start counter: the middle of (node, boot, seq).
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
 
+use crate::durable;
+
+const FILE: &str = "boot";
 /// By how much a lost counter skips ahead of what the state has seen: the log may hold proposals
 /// of starts that are not applied yet, and each start counts one.
 const SKIP: u64 = 1 << 16;
@@ -16,20 +19,14 @@ const SKIP: u64 = 1 << 16;
 /// # Errors
 /// The file does not hold a number, or cannot be written.
 pub(super) fn count(dir: &Path, seen: Option<u64>) -> io::Result<u64> {
-    let path = dir.join("boot");
-    let last = match fs::read_to_string(&path) {
+    let last = match fs::read_to_string(dir.join(FILE)) {
         Ok(text) => text.trim().parse::<u64>().map_err(io::Error::other)?.max(seen.unwrap_or(0)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             seen.map_or(0, |seen| seen.saturating_add(SKIP))
         }
         Err(error) => return Err(error),
     };
-    let temporary = dir.join("boot.tmp");
-    let mut file = File::create(&temporary)?;
-    write!(file, "{}", last + 1)?;
-    file.sync_all()?;
-    fs::rename(&temporary, &path)?;
-    File::open(dir)?.sync_all()?;
+    durable::write(dir, FILE, (last + 1).to_string().as_bytes())?;
     Ok(last + 1)
 }
 
@@ -43,9 +40,9 @@ mod tests {
         assert_eq!(count(dir.path(), None).unwrap(), 1);
         assert_eq!(count(dir.path(), Some(1)).unwrap(), 2);
         assert_eq!(count(dir.path(), Some(9)).unwrap(), 10);
-        fs::remove_file(dir.path().join("boot")).unwrap();
+        fs::remove_file(dir.path().join(FILE)).unwrap();
         assert!(count(dir.path(), Some(10)).unwrap() > 10 + 1000);
-        fs::write(dir.path().join("boot"), "x").unwrap();
+        fs::write(dir.path().join(FILE), "x").unwrap();
         assert!(count(dir.path(), Some(10)).is_err());
     }
 }
