@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
+use trow_raft::command::SYSTEM;
 use trow_raft::{Applied, Command, Digest, Metadata, ProposeError, RepoName, StateError, View};
 
 /// An answer waits this long for a grace to begin again.
@@ -43,7 +44,7 @@ impl Graces {
                 if !metadata.leadership().quorum {
                     return Err(ProposeError::NoLeader);
                 }
-                metadata.propose("system", command).await
+                metadata.propose(SYSTEM, command).await
             })
         });
         Graces::with(propose, grace)

@@ -13,6 +13,9 @@ use crate::name::{RepoName, Tag};
 /// The feature level of this build: the highest whose commands it can apply.
 pub const LEVEL: u32 = 1 + cfg!(feature = "next-level") as u32;
 
+/// On whose behalf a node acts by itself: an actor that no user can be.
+pub const SYSTEM: &str = "system";
+
 /// A command with who proposes it: what a log entry holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Envelope {
@@ -24,7 +27,7 @@ pub struct Envelope {
     pub seq: u64,
     /// The proposer's clock in milliseconds since 1970; for display only.
     pub now: u64,
-    /// On whose behalf: a user, or `system`.
+    /// On whose behalf: a user, or [`SYSTEM`].
     pub actor: String,
     /// The level that the command's semantics belong to.
     pub level: u32,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::command::{Command, LEVEL};
+use crate::command::{Command, LEVEL, SYSTEM};
 use crate::id::NodeId;
 use crate::member::MemberState;
 use crate::metadata::{Metadata, Sight};
@@ -105,7 +105,7 @@ impl Office {
             let elapsed = self.ticked.elapsed().as_millis() as u64;
             self.ticked = Instant::now();
             // A tick that fails is time that did not pass: graces get longer, never shorter.
-            let _ = metadata.propose("system", Command::Tick { elapsed }).await;
+            let _ = metadata.propose(SYSTEM, Command::Tick { elapsed }).await;
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ async fn take(metadata: &Metadata, step: Step) {
     tracing::debug!(?step, "controller");
     let said = describe(&step);
     let done = match (step.command, step.voters) {
-        (Some(command), None) => match metadata.propose("system", command).await {
+        (Some(command), None) => match metadata.propose(SYSTEM, command).await {
             Ok(applied) => match applied.outcome {
                 crate::command::Outcome::Done => Ok(()),
                 crate::command::Outcome::Refused(refusal) => Err(refusal.to_string()),

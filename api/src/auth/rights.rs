@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use trow_raft::command::SYSTEM;
+
 /// Who sends a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
@@ -78,7 +80,7 @@ impl Caller {
     const ANONYMOUS: &str = "anonymous";
     /// Names that no user may have, since changes in the log are made in them: by the
     /// administrator, by nobody, by a node itself.
-    pub const RESERVED: [&str; 3] = [Caller::ADMIN, Caller::ANONYMOUS, "system"];
+    pub const RESERVED: [&str; 3] = [Caller::ADMIN, Caller::ANONYMOUS, SYSTEM];
 
     /// In whose name changes are made and requests logged.
     pub fn name(&self) -> &str {

@@ -35,7 +35,7 @@ async fn reclaim(registry: &Registry, links: &[(&str, Digest)]) {
     let links = links.iter().map(|(repo, digest)| (repo.parse::<RepoName>().unwrap(), *digest)).collect();
     let before = now(registry).saturating_sub(GRACE.as_millis() as u64);
     let command = Command::Reclaim { links, blobs: Vec::new(), before };
-    registry.metadata.propose("system", command).await.unwrap();
+    registry.metadata.propose(trow_raft::command::SYSTEM, command).await.unwrap();
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
+use trow_raft::command::SYSTEM;
 use trow_raft::metadata::ProposeError;
 use trow_raft::state::{ApplyEntry, State, View};
 use trow_raft::{
@@ -118,7 +119,7 @@ impl Sim {
     fn commit_as(&self, node: NodeId, command: Command) -> Option<Applied> {
         let mut log = self.log.lock().unwrap();
         let seq = self.seq.fetch_add(1, Ordering::Relaxed) + 1;
-        log.push(Envelope { node, boot: 1, seq, now: 0, actor: "system".into(), level: 1, command });
+        log.push(Envelope { node, boot: 1, seq, now: 0, actor: SYSTEM.into(), level: 1, command });
         let index = log.len();
         let mut applied = None;
         for node in self.nodes.iter().filter(|node| node.follows.load(Ordering::Relaxed)) {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use trow_raft::command::LEVEL;
+use trow_raft::command::{LEVEL, SYSTEM};
 use trow_raft::{Member, Metadata};
 
 use crate::admin::Survey;
@@ -16,9 +16,6 @@ use crate::peer::{Audit, Disk, PeerStatus, Peers, StatusFn, Uploads};
 use crate::peer_blobs::PeerBlobs;
 use crate::replicated::Replicated;
 use crate::store::Store;
-
-/// On whose behalf a node acts by itself.
-const SYSTEM: &str = "system";
 
 /// What repair, sweep and audit need of consensus.
 pub(super) fn agreed(metadata: &Metadata) -> Agreed {

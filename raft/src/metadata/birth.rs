@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Metadata;
-use crate::command::{Command, LEVEL};
+use crate::command::{Command, LEVEL, SYSTEM};
 use crate::id::ClusterId;
 use crate::member::{Member, MemberState};
 
@@ -55,7 +55,7 @@ impl Metadata {
             }
         }
         for command in commands {
-            if let Err(error) = self.propose("system", command).await {
+            if let Err(error) = self.propose(SYSTEM, command).await {
                 tracing::info!(cause = %error, "birth goes on with the next leader");
                 return;
             }

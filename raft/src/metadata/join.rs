@@ -13,7 +13,7 @@ use super::leader::Proposed;
 use super::propose::Via;
 use super::{JoinError, Metadata, ProposeError};
 use crate::codec;
-use crate::command::{Command, Outcome, Refusal};
+use crate::command::{Command, Outcome, Refusal, SYSTEM};
 use crate::consensus::network::client;
 use crate::consensus::types::Membership;
 use crate::id::{ClusterId, NodeId};
@@ -34,7 +34,7 @@ impl Metadata {
     pub async fn join(&self, member: Member) -> Result<ClusterId, JoinError> {
         let Some(cluster) = self.local().cluster().ok().flatten() else { return Err(JoinError::Unborn) };
         self.refuse_early(&member).await?;
-        let applied = self.submit("system", Command::ChangeMember { member }, Via::Join).await?;
+        let applied = self.submit(SYSTEM, Command::ChangeMember { member }, Via::Join).await?;
         match applied.outcome {
             Outcome::Done => Ok(cluster),
             Outcome::Refused(refusal) => Err(JoinError::Refused(refusal)),
@@ -71,7 +71,7 @@ impl Metadata {
         }
         tracing::warn!(name = member.name, old = %other.id, new = %member.id, "a silent member is replaced by a new one of its name; if the old one still runs somewhere, stop it");
         let number = self.0.proposer.number().await;
-        let envelope = number.envelope("system", Command::RemoveMember { node: other.id });
+        let envelope = number.envelope(SYSTEM, Command::RemoveMember { node: other.id });
         match self.lead_proposal(codec::encode_envelope(&envelope)).await {
             Proposed::Applied(_) => Ok(()),
             failed => Err(failed),

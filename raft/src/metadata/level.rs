@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::Metadata;
-use crate::command::{Command, LEVEL, Outcome};
+use crate::command::{Command, LEVEL, Outcome, SYSTEM};
 use crate::member::Member;
 use crate::planted::Variant;
 
@@ -47,7 +47,7 @@ async fn says_so(metadata: &Metadata) -> bool {
     }
     drop(view);
     let command = Command::ChangeMember { member: Member { max_level: LEVEL, ..row } };
-    match metadata.propose("system", command).await.map(|applied| applied.outcome) {
+    match metadata.propose(SYSTEM, command).await.map(|applied| applied.outcome) {
         Ok(Outcome::Done) => {
             tracing::info!(
                 before,
@@ -78,7 +78,7 @@ pub(super) async fn probe(metadata: Metadata) {
             continue;
         }
         tried = Some(now);
-        match metadata.propose("system", Command::Probe).await {
+        match metadata.propose(SYSTEM, Command::Probe).await {
             Ok(applied) => tracing::info!(level, ?applied, "a command of the next level is in the log"),
             Err(error) => {
                 tracing::info!(level, cause = %error, "a command of the next level is not proposed")

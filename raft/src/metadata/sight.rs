@@ -8,7 +8,7 @@ use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
 use super::Metadata;
-use crate::command::Command;
+use crate::command::{Command, SYSTEM};
 use crate::consensus::types::Membership;
 use crate::id::NodeId;
 
@@ -79,7 +79,7 @@ impl Metadata {
         let envelope = match command {
             Some(command) => {
                 number = self.0.proposer.number().await;
-                let envelope = number.envelope("system", command);
+                let envelope = number.envelope(SYSTEM, command);
                 Some(crate::codec::encode_envelope(&envelope))
             }
             None => None,
