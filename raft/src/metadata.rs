@@ -4,6 +4,7 @@
 //! applied once; a confirmed read sees everything acknowledged before it arrived. A storage error
 //! ends the process. Never does: HTTP, blobs, discovery.
 
+mod applied;
 mod birth;
 mod boot;
 mod error;
@@ -140,11 +141,6 @@ impl Metadata {
         }
     }
 
-    /// The index applied here; changes with each batch.
-    pub fn applied(&self) -> watch::Receiver<u64> {
-        self.0.machine.applied()
-    }
-
     /// Which blobs and partitions applied entries touched.
     pub fn changes(&self) -> Arc<Changes> {
         self.0.machine.changes().clone()
@@ -194,12 +190,5 @@ impl Metadata {
         self.0.machine.meter().register(registry);
         let help = "Time that each fsync of the log took";
         registry.register("trow_raft_log_fsync_seconds", help, self.0.log.fsync_seconds());
-    }
-
-    /// Whether `index` is applied here before `limit` is over.
-    async fn applied_within(&self, index: u64, limit: Duration) -> bool {
-        let mut applied = self.applied();
-        let reached = applied.wait_for(|applied| *applied >= index);
-        matches!(tokio::time::timeout(limit, reached).await, Ok(Ok(_)))
     }
 }

@@ -125,19 +125,3 @@ pub(super) async fn first_read(metadata: Metadata) {
     }
     metadata.0.started.send_replace(true);
 }
-
-impl Metadata {
-    /// Waits until every reachable member applied `index`, at most `limit`.
-    pub async fn wait_applied_everywhere(&self, index: u64, limit: Duration) {
-        let members = self.0.raft.voter_ids().chain(self.0.raft.learner_ids()).map(crate::id::NodeId);
-        let others = members.filter(|id| *id != self.id());
-        let waits = others.map(|id| async move {
-            let Ok(mut client) = client(&self.0.settings.connect, id).await else { return };
-            let request = pb::WaitAppliedRequest { index, timeout_ms: limit.as_millis() as u64 };
-            // One that cannot answer is not reachable, and does not hold the others up.
-            let _ = client.wait_applied(request).await;
-        });
-        let all = futures::future::join(futures::future::join_all(waits), self.applied_within(index, limit));
-        let _ = tokio::time::timeout(limit, all).await;
-    }
-}
