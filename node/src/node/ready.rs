@@ -7,8 +7,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use trow_raft::{MemberState, Metadata};
 
-use super::Ended;
-
 /// How long a quorum is waited for at a time.
 const ROUND: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
@@ -76,15 +74,4 @@ pub(super) fn confirmed(metadata: &Metadata, tasks: &mut JoinSet<()>) -> Arc<Ato
         flag.store(true, Ordering::Relaxed);
     });
     confirmed
-}
-
-/// A node that finds itself removed when it starts joins again under a new id. One that is
-/// removed while it runs was meant to leave: it ends, and whoever starts it again means it.
-pub(super) fn after_removal(confirmed: &AtomicBool) -> anyhow::Result<Ended> {
-    if confirmed.load(Ordering::Relaxed) {
-        anyhow::bail!(
-            "this node was removed from its cluster; started again with --join, it joins under a new id"
-        )
-    }
-    Ok(Ended::Removed)
 }

@@ -1,0 +1,62 @@
+//! The cluster's blobs as this node serves and keeps them: the parts over its store.
+//!
+//! Always holds: what is built here does nothing by itself but look after its own uploads; repair
+//! and sweep begin when they are run.
+
+use trow_raft::Planted;
+
+use super::cluster::Cluster;
+use super::disk::OnDisk;
+use super::{settings, wiring};
+use crate::config::Config;
+use crate::copies::audit::Auditor;
+use crate::peer::StatusFn;
+use crate::peer_blobs::PeerBlobs;
+use crate::repair::Repair;
+use crate::replicated::Replicated;
+use crate::store::Store;
+use crate::sweep::Sweeper;
+
+/// What clients and other nodes are answered from.
+pub(super) struct Content {
+    pub store: Store,
+    pub blobs: Replicated,
+    pub auditor: Auditor,
+    /// What this node says of itself.
+    pub status: StatusFn,
+}
+
+/// What brings here, and takes away, once this node is on its way to be a member.
+pub(super) struct Upkeep {
+    pub repair: Repair,
+    pub sweeper: Sweeper,
+}
+
+/// Builds both over `store`.
+pub(super) fn build(
+    config: &Config,
+    disk: &OnDisk,
+    cluster: &Cluster,
+    store: Store,
+    planted: Planted,
+) -> (Content, Upkeep) {
+    let (me, metadata) = (cluster.peers.me().clone(), &cluster.metadata);
+    let agreed = wiring::agreed(metadata);
+    let auditor = Auditor::new(store.clone(), agreed.clone());
+    let peer_blobs = PeerBlobs::over(&cluster.peers);
+    let others = wiring::others(&peer_blobs);
+    let secret = disk.cluster_dir.derive("uploads");
+    let blobs = Replicated::new(
+        me.id,
+        store.clone(),
+        metadata.into(),
+        peer_blobs,
+        &secret,
+        settings::limits(config),
+        planted,
+    );
+    let status = wiring::status(me, metadata.clone(), store.clone(), auditor.clone(), blobs.clone());
+    let repair = Repair::new(store.clone(), agreed.clone(), others.clone(), config.repair_rate.0);
+    let sweeper = Sweeper::new(store.clone(), agreed, others, planted);
+    (Content { store, blobs, auditor, status }, Upkeep { repair, sweeper })
+}

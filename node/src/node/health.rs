@@ -1,0 +1,79 @@
+//! Health and metrics, answered from before the state is open until the process ends.
+
+use std::sync::{Arc, Mutex};
+
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use trow_api::{HttpMetrics, Replies};
+use trow_raft::NodeId;
+
+use super::cluster::Cluster;
+use super::content::Content;
+use super::settings;
+use crate::certificate::ServerTls;
+use crate::config::Config;
+use crate::metrics::{self, NodeMetrics};
+use crate::ops::{self, Ops, Readiness};
+use crate::repair::Repair;
+
+/// What the parts that come later report to.
+pub(super) struct Health {
+    pub readiness: Readiness,
+    registry: Arc<Mutex<Registry>>,
+}
+
+/// What the API counts in.
+pub(super) struct Counted {
+    pub requests: HttpMetrics,
+    pub replies: Replies,
+}
+
+/// Serves the ops port in `tasks`.
+pub(super) fn serve(config: &Config, id: NodeId, listener: TcpListener, tasks: &mut JoinSet<()>) -> Health {
+    let readiness = Readiness::starting();
+    let mut registry = Registry::default();
+    metrics::register_process(&mut registry);
+    let registry = Arc::new(Mutex::new(registry));
+    let name: Arc<str> = config.cluster.name.as_str().into();
+    let ops = Ops { name, id, readiness: readiness.clone(), registry: registry.clone() };
+    let server = axum::serve(listener, ops::router(ops));
+    tasks.spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(cause = %error, "the ops listener failed: no health and no metrics until the node is started again");
+        }
+    });
+    Health { readiness, registry }
+}
+
+impl Health {
+    /// From now on the metrics show these parts.
+    pub(super) fn show(
+        &self,
+        config: &Config,
+        tls: Option<&ServerTls>,
+        cluster: &Cluster,
+        content: &Content,
+        repair: &Repair,
+    ) -> anyhow::Result<Counted> {
+        let mut registry =
+            self.registry.lock().map_err(|_| anyhow::anyhow!("the registry of metrics is lost"))?;
+        let requests = HttpMetrics::register(&mut registry);
+        let replies = Replies::default();
+        registry.register_collector(Box::new(NodeMetrics {
+            metadata: cluster.metadata.clone(),
+            store: content.store.clone(),
+            auditor: content.auditor.clone(),
+            peers: cluster.peers.clone(),
+            blobs: content.blobs.clone(),
+            replies: replies.clone(),
+            limits: settings::limits(config),
+        }));
+        cluster.metadata.register(&mut registry);
+        repair.meter().register(&mut registry);
+        if let Some(tls) = tls {
+            tls.register(&mut registry);
+        }
+        Ok(Counted { requests, replies })
+    }
+}
