@@ -11,6 +11,7 @@ mod reach;
 mod serve;
 mod status;
 mod table;
+mod units;
 
 use std::process::ExitCode;
 
@@ -18,7 +19,8 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub use client::{Server, Unanswered};
 pub use serve::ServeFlags;
-pub use table::{Table, human_bytes};
+pub use table::Table;
+pub use units::{human_bytes, human_duration};
 
 /// An OCI image registry for Kubernetes that runs as a cluster of equal nodes.
 #[derive(Debug, Parser)]

@@ -40,18 +40,6 @@ impl std::fmt::Display for Table {
     }
 }
 
-/// A size as people say it: `1.5 GiB`.
-pub fn human_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,12 +50,5 @@ mod tests {
         table.row(["n1".into(), "up".into()]);
         table.row(["longer".into(), "".into()]);
         assert_eq!(table.to_string(), "NAME    STATE\nn1      up\nlonger");
-    }
-
-    #[test]
-    fn sizes_have_one_decimal() {
-        assert_eq!(human_bytes(1023), "1023 B");
-        assert_eq!(human_bytes(1536), "1.5 KiB");
-        assert_eq!(human_bytes(64 << 30), "64.0 GiB");
     }
 }

@@ -1,0 +1,81 @@
+//! What is to be said of a cluster in one line, and what to do about it.
+//!
+//! Always holds: the worst that was found is the first word. Never does: look at the figures
+//! itself; `checks` does.
+
+use crate::admin::document::StatusDocument;
+
+/// How it is, worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Severity {
+    Healthy,
+    Changing,
+    Repairing,
+    Degraded,
+    DataLost,
+    NoQuorum,
+    NotBorn,
+}
+
+impl Severity {
+    fn as_str(self) -> &'static str {
+        match self {
+            Severity::Healthy => "healthy",
+            Severity::Changing => "changing",
+            Severity::Repairing => "repairing",
+            Severity::Degraded => "DEGRADED",
+            Severity::DataLost => "DATA LOST",
+            Severity::NoQuorum => "NO QUORUM",
+            Severity::NotBorn => "NOT BORN",
+        }
+    }
+}
+
+/// What is to be said of a cluster.
+pub(super) struct Verdict {
+    pub(super) severity: Severity,
+    findings: Vec<String>,
+    advice: Vec<String>,
+}
+
+impl Verdict {
+    /// Notes what was found.
+    pub(super) fn find(&mut self, severity: Severity, finding: String) {
+        self.severity = self.severity.max(severity);
+        self.findings.push(finding);
+    }
+
+    /// Notes what to do, once.
+    pub(super) fn advise(&mut self, advice: impl Into<String>) {
+        let advice = advice.into();
+        if !self.advice.contains(&advice) {
+            self.advice.push(advice);
+        }
+    }
+
+    /// Everything that is to be said of `status`.
+    pub(super) fn of(status: &StatusDocument) -> Verdict {
+        let mut verdict = Verdict { severity: Severity::Healthy, findings: Vec::new(), advice: Vec::new() };
+        if status.cluster_id.is_none() {
+            verdict.find(Severity::NotBorn, "this node belongs to no cluster yet".to_owned());
+            verdict.advise("start the nodes that it waits for; its log names them");
+            return verdict;
+        }
+        verdict.check(status);
+        verdict
+    }
+
+    /// The verdict, and under it the advice.
+    pub(super) fn line(&self, status: &StatusDocument) -> String {
+        let findings = match self.severity {
+            Severity::Healthy => {
+                let count = status.members.len();
+                let (nodes, answer) = if count == 1 { ("node", "answers") } else { ("nodes", "answer") };
+                format!("{count} {nodes} {answer}, every blob has its copies")
+            }
+            _ => self.findings.join("; "),
+        };
+        let advice: String = self.advice.iter().map(|advice| format!("\n  to do: {advice}")).collect();
+        format!("{}: {findings}{advice}", self.severity.as_str())
+    }
+}
