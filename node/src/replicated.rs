@@ -14,6 +14,7 @@ mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod read;
+mod serve_peers;
 mod sessions;
 mod task;
 #[cfg(test)]
@@ -33,12 +34,11 @@ use trow_api::blobs::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken
 use trow_raft::{Algorithm, Applied, Digest, NodeId, Planted, RepoName};
 
 use crate::peer_blobs::wire::{Claimed, Fault};
-use crate::peer_blobs::{self, PeerBlobs};
+use crate::peer_blobs::{HeldBy, PeerBlobs};
 use crate::store::Store;
 pub use agreement::Agreement;
 pub use sessions::{Figures, Limits};
-use token::Seal;
-pub(crate) use token::Ticket;
+use token::{Seal, Ticket};
 use uploads::Uploads;
 
 /// How often expired sessions are looked for; more often when they expire sooner.
@@ -97,7 +97,7 @@ impl Replicated {
 
     /// What peers ask of this node, for the peer listener's HTTP/1.1 side.
     pub fn peer_router(&self) -> Router {
-        peer_blobs::router(self.clone())
+        serve_peers::router(self.clone())
     }
 
     /// The uploads that are open and the bytes that are staged on this node.
@@ -112,12 +112,12 @@ impl Replicated {
     }
 
     /// The uploads that this node is home or mirror of.
-    pub(crate) fn uploads(&self) -> &Uploads {
+    fn uploads(&self) -> &Uploads {
         &self.inner.uploads
     }
 
     /// This node's files.
-    pub(crate) fn store(&self) -> &Store {
+    fn store(&self) -> &Store {
         &self.inner.store
     }
 
@@ -132,7 +132,7 @@ impl Replicated {
                 return (me, Ok(held));
             }
             let answer = peers.look(member.id, digest).await;
-            let holder = |by: peer_blobs::HeldBy| Holder { node: member.id, verified_at: by.verified_at };
+            let holder = |by: HeldBy| Holder { node: member.id, verified_at: by.verified_at };
             (member.id, answer.map(|held| held.map(holder)))
         });
         let (mut holders, mut silent) = (Vec::new(), Vec::new());

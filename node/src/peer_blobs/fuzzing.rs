@@ -4,8 +4,10 @@ use axum::extract::Query;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::server::parse_range;
-use super::wire::{CONFIRM_MAX, Claimed, Confirm, Confirmed, Fault, Finished, HoldFrom, Length, UploadQuery};
+use super::range;
+use super::wire::{
+    CONFIRM_MAX, Claimed, Confirm, Confirmed, Fault, Finished, HoldFrom, Length, REQUEST_MAX, UploadQuery,
+};
 
 /// The query of an upload's request: what is read is what was meant, also when it is passed on.
 pub(crate) fn query(bytes: &[u8]) -> bool {
@@ -35,7 +37,7 @@ pub(crate) fn body(bytes: &[u8]) -> bool {
     // The longest question fits the limit of a body.
     if let Ok(question) = serde_json::from_slice::<Confirm>(bytes) {
         let one = serde_json::to_vec(&question).map_or(0, |text| text.len());
-        assert!(question.digests.len() > CONFIRM_MAX || one <= super::server::JSON_MAX);
+        assert!(question.digests.len() > CONFIRM_MAX || one <= REQUEST_MAX);
     }
     stable.contains(&true)
 }
@@ -52,9 +54,8 @@ fn is_stable<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
 pub(crate) fn range(bytes: &[u8]) -> bool {
     let Some((size, header)) = bytes.split_first_chunk::<8>() else { return false };
     let (size, Ok(header)) = (u64::from_be_bytes(*size), std::str::from_utf8(header)) else { return false };
-    let Some(range) = parse_range(header, size) else { return false };
-    assert!(range.start < range.end && range.end <= size, "{header:?} of {size} is {range:?}");
-    let written = format!("bytes={}-{}", range.start, range.end - 1);
-    assert_eq!(parse_range(&written, size), Some(range));
+    let Some(read) = range::parse(header, size) else { return false };
+    assert!(read.start < read.end && read.end <= size, "{header:?} of {size} is {read:?}");
+    assert_eq!(range::parse(&range::format(&read), size), Some(read));
     true
 }

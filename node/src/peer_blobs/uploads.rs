@@ -7,8 +7,9 @@ use http::{Method, Request};
 use serde::de::DeserializeOwned;
 use trow_raft::{NodeId, RepoName};
 
+use super::send::{LONG, QUICK};
 use super::wire::{self, Claimed, Finished, Length, UploadQuery};
-use super::{LONG, PeerBlobs, PeerError, QUICK};
+use super::{PeerBlobs, PeerError};
 
 /// Which upload a request is about: its repository and its sealed ticket.
 #[derive(Clone, Copy)]

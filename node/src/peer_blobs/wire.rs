@@ -19,8 +19,12 @@
 //! POST /mirror/hold              ?digest,length                                     → Finished
 //! ```
 
+mod fault;
+
 use serde::{Deserialize, Serialize};
 use trow_raft::{Algorithm, Digest, Evidence, Generation, NodeId};
+
+pub use fault::Fault;
 
 /// The sealed ticket of the upload that a request is about.
 pub const TICKET: &str = "trow-upload";
@@ -32,6 +36,10 @@ pub const SIZE: &str = "trow-size";
 pub const VERIFIED_AT: &str = "trow-verified-at";
 /// Most digests in one `POST /confirm`.
 pub const CONFIRM_MAX: usize = 1000;
+/// Largest JSON body of a request, in bytes: [`CONFIRM_MAX`] long digests fit.
+pub const REQUEST_MAX: usize = 256 << 10;
+/// Largest JSON body of a reply, in bytes.
+pub const REPLY_MAX: usize = 1 << 20;
 
 /// `POST /confirm`: which of these are held?
 #[derive(Debug, Serialize, Deserialize)]
@@ -145,69 +153,6 @@ impl From<Hint> for Algorithm {
         match hint {
             Hint::Sha256 => Algorithm::Sha256,
             Hint::Sha512 => Algorithm::Sha512,
-        }
-    }
-}
-
-/// Why a node did not do its part; what travels in the body of every reply that is not 2xx.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-#[serde(tag = "fault", rename_all = "snake_case")]
-pub enum Fault {
-    /// No such session, or no longer; no such blob.
-    #[error("not here")]
-    Unknown,
-    /// The session has another home by now, or the ticket is from before the last takeover.
-    #[error("the upload was taken over since (term {term})")]
-    Stale {
-        /// The session's term.
-        term: u64,
-    },
-    /// The body does not begin where the content ends.
-    #[error("the upload has {have} bytes and continues there")]
-    OutOfOrder {
-        /// Bytes that are there.
-        have: u64,
-    },
-    /// The content is not what the digest names.
-    #[error("the content does not have the digest")]
-    DigestMismatch,
-    /// The disk is full.
-    #[error("no space left for blobs")]
-    NoSpace,
-    /// Too many sessions or staged bytes.
-    #[error("too many uploads on this node")]
-    TooMany,
-    /// The sender of the body broke off; what arrived is kept.
-    #[error("the body broke off: {why}")]
-    BrokeOff {
-        /// For the log.
-        why: String,
-    },
-    /// Nothing came of it now; trying again may help.
-    #[error("{why}")]
-    Unavailable {
-        /// For the log.
-        why: String,
-    },
-}
-
-impl Fault {
-    /// [`Fault::Unavailable`] for this reason.
-    pub fn unavailable(why: impl std::fmt::Display) -> Fault {
-        Fault::Unavailable { why: why.to_string() }
-    }
-
-    /// The status that it travels under.
-    pub fn status(&self) -> http::StatusCode {
-        use http::StatusCode;
-        match self {
-            Fault::Unknown => StatusCode::NOT_FOUND,
-            Fault::Stale { .. } => StatusCode::CONFLICT,
-            Fault::OutOfOrder { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            Fault::DigestMismatch | Fault::BrokeOff { .. } => StatusCode::BAD_REQUEST,
-            Fault::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
-            Fault::TooMany => StatusCode::TOO_MANY_REQUESTS,
-            Fault::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

@@ -181,7 +181,7 @@ impl Replicated {
     }
 
     /// Vouches for the blob, fetching it from one of `sources` if it is not here.
-    pub(crate) async fn hold_here(&self, digest: &Digest, sources: &[NodeId]) -> Result<Finished, Fault> {
+    pub(super) async fn hold_here(&self, digest: &Digest, sources: &[NodeId]) -> Result<Finished, Fault> {
         let (me, store) = (self.inner.me, &self.inner.store);
         if let Some(held) = store.confirm(digest).await.map_err(store_fault)? {
             return Ok(Finished { size: held.size, evidence: vec![held.evidence(me)] });
