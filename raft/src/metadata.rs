@@ -7,7 +7,9 @@
 mod applied;
 mod birth;
 mod boot;
+mod complaints;
 mod error;
+mod install;
 mod join;
 mod leader;
 mod leadership;
@@ -89,6 +91,8 @@ struct Inner {
     log: LogStore,
     machine: Machine,
     receiving: receive::Receiving,
+    installing: install::Installing,
+    complaints: complaints::Complaints,
     proposer: propose::Proposer,
     room: leader::Room,
     rounds: reads::Rounds,

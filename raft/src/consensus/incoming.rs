@@ -54,8 +54,28 @@ impl Newer {
     /// Whether it is the leader of `vote` that sends it, to where the log after `committed` and up
     /// to `last` goes on. A leader sends the same again and again, and its log cannot do without.
     pub(crate) fn continues(&self, vote: &Vote, committed: Option<LogId>, last: Option<u64>) -> bool {
-        let attached = self.prev.is_none_or(|prev| last.is_some_and(|last| prev.index <= last));
-        vote.committed && self.vote == *vote && attached && committed.is_none_or(|id| self.at > id.index)
+        let follows = vote.committed && self.vote == *vote;
+        follows && self.is_attached(last) && committed.is_none_or(|id| self.at > id.index)
+    }
+
+    /// Whether it is the leader of `vote` that sends it, to a place that the log up to `last` does
+    /// not reach.
+    pub(crate) fn is_later(&self, vote: &Vote, last: Option<u64>) -> bool {
+        vote.committed && self.vote == *vote && !self.is_attached(last)
+    }
+
+    fn is_attached(&self, last: Option<u64>) -> bool {
+        self.prev.is_none_or(|prev| last.is_some_and(|last| prev.index <= last))
+    }
+
+    /// The place without the entries: nothing of them gets into the log.
+    pub(crate) fn place(self) -> AppendEntriesRequest<TypeConfig> {
+        AppendEntriesRequest {
+            vote: self.vote,
+            prev_log_id: self.prev,
+            entries: Vec::new(),
+            leader_commit: None,
+        }
     }
 }
 

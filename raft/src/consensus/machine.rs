@@ -123,6 +123,11 @@ impl Machine {
         self.0.installed.subscribe()
     }
 
+    /// How many of them it was so far.
+    pub(crate) fn installs(&self) -> u64 {
+        *self.0.installed.borrow()
+    }
+
     /// What applied entries touched.
     pub(crate) fn changes(&self) -> &Arc<Changes> {
         &self.0.changes

@@ -127,7 +127,7 @@ impl Meter {
         self.snapshot_bytes.get_or_create(&way.label()).inc_by(bytes as u64);
     }
 
-    /// A snapshot was transferred.
+    /// A snapshot was transferred and became the state of its receiver.
     pub(crate) fn snapshot(&self, way: Way) {
         self.snapshots.get_or_create(&way.label()).inc();
     }
@@ -149,7 +149,7 @@ impl Meter {
         registry.register("trow_raft_reads", help, this.reads);
         let help = "Rounds of ReadIndex that this node began";
         registry.register("trow_raft_read_rounds", help, this.rounds);
-        let help = "Snapshots of the state that were sent to a member, or received";
+        let help = "Snapshots of the state that became that of a member, or this node's";
         registry.register("trow_raft_snapshots", help, this.snapshots);
         let help = "Bytes of snapshots sent and received";
         registry.register("trow_raft_snapshot_bytes", help, this.snapshot_bytes);

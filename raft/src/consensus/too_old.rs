@@ -17,7 +17,7 @@ pub(crate) fn too_old(error: &dyn Error) -> ! {
     std::process::exit(1)
 }
 
-/// Ends the process because `leader`, which it follows, sends it such an entry.
+/// Ends the process because `leader`, which it follows, sends it such an entry, or the state after it.
 pub(crate) fn too_old_for(leader: NodeId, entry: u64, error: &dyn Error) -> ! {
     tracing::error!(%leader, entry, cause = error.to_string(), "{REMEDY}");
     std::process::exit(1)

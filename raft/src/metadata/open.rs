@@ -9,8 +9,8 @@ use openraft::{Config, SnapshotPolicy};
 use tokio::sync::watch;
 
 use super::{
-    InitializeError, Inner, Metadata, OpenError, Settings, boot, leader, leadership, level, propose, reads,
-    receive, upkeep,
+    InitializeError, Inner, Metadata, OpenError, Settings, boot, complaints, install, leader, leadership,
+    level, propose, reads, receive, upkeep,
 };
 use crate::consensus::align;
 use crate::consensus::log_store::LogStore;
@@ -91,6 +91,8 @@ impl Metadata {
             log,
             machine,
             receiving: receive::Receiving::default(),
+            installing: install::Installing::default(),
+            complaints: complaints::Complaints::default(),
         }));
         metadata.spawn(leadership::observe(metadata.clone()));
         metadata.spawn(reads::run_rounds(metadata.clone(), asked));

@@ -2,30 +2,28 @@
 //!
 //! openraft stops for good when an installation fails, so that everything a peer can get wrong
 //! is found here: each row is looked at, they must add up to their state hash, and the state must
-//! stand where the header says. Always holds: one is received at a time, and the newest takes the
-//! place of the one before, so that a slow one does not keep out the leader; whoever is slow, or
-//! sends more than it said or than there is room for, is refused. Memory does not grow with the
-//! state. Limit: a member that begins transfers under later votes again and again interrupts the
-//! leader's, as it can interrupt everything by standing for election.
+//! stand where the header says. Always holds: one is received at a time; that of the leader which
+//! this node follows takes the place of any other and is interrupted by nobody else, and of others
+//! the newest takes the place of the one before, so that a slow one keeps out nobody; whoever is
+//! slow, or sends more than it said or than there is room for, is refused. Memory does not grow
+//! with the state, and what was received in vain is deleted at once. Limit: a member whose vote
+//! consensus accepts is the leader that is followed, here as everywhere.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use openraft::async_runtime::WatchReceiver;
-use openraft::storage::Snapshot;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, mpsc, watch};
 use tonic::{Status, Streaming};
 
 use super::Metadata;
-use super::service::forged;
+use super::complaints::About;
 use crate::consensus::incoming;
 use crate::consensus::meter::Way;
-use crate::consensus::snapshot::SnapshotData;
 use crate::consensus::too_old::too_old_for;
 use crate::consensus::types::{SnapshotMeta, Vote};
-use crate::consensus::wire;
 use crate::id::NodeId;
 use crate::proto::raft as pb;
 use crate::proto::raft::snapshot_part::Part;
@@ -38,16 +36,34 @@ const PROGRESS: usize = 1 << 20;
 const LOOK: u64 = 8 << 20;
 
 /// Which snapshot is being received.
+#[derive(Default)]
 pub(super) struct Receiving {
     /// Held by whoever receives one.
-    turn: Mutex<()>,
-    /// The number of the newest that was begun.
-    newest: watch::Sender<u64>,
+    turn: Arc<Mutex<()>>,
+    newest: watch::Sender<Newest>,
 }
 
-impl Default for Receiving {
-    fn default() -> Self {
-        Receiving { turn: Mutex::default(), newest: watch::Sender::new(0) }
+/// The newest that was begun.
+#[derive(Clone, Copy, Default)]
+struct Newest {
+    number: u64,
+    /// Whose it is, until it ends.
+    from: Option<(NodeId, Vote)>,
+}
+
+/// One that was begun, and has not come to its end.
+struct Begun {
+    number: u64,
+    newest: watch::Sender<Newest>,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.newest.send_if_modified(|newest| {
+            newest.from = newest.from.filter(|_| newest.number != self.number);
+            // Nobody waits for it.
+            false
+        });
     }
 }
 
@@ -56,15 +72,17 @@ struct Transfer {
     peer: NodeId,
     vote: Vote,
     size: u64,
+    /// The index of the last entry in it.
+    last: u64,
     parts: Parts,
     number: u64,
-    newest: watch::Receiver<u64>,
+    newest: watch::Receiver<Newest>,
 }
 
 /// A file under construction; deleted unless it was taken.
-struct Incoming {
-    path: PathBuf,
-    taken: bool,
+pub(super) struct Incoming {
+    pub(super) path: PathBuf,
+    pub(super) taken: bool,
 }
 
 impl Drop for Incoming {
@@ -87,49 +105,77 @@ impl Metadata {
             return Err(Status::invalid_argument("a snapshot begins with its header"));
         };
         let (format, size) = (header.format, header.size);
-        let (vote, meta) = incoming::snapshot(header).map_err(|error| forged(peer, &error))?;
+        let (vote, meta) = incoming::snapshot(header).map_err(|error| self.forged(peer, &error))?;
         self.own_vote(peer, &vote)?;
         if !self.would_follow(&vote) {
             return Ok(self.later_vote());
         }
         let beyond = incoming::snapshot_beyond(self.known_committed(), meta.last_log_id);
-        beyond.map_err(|error| forged(peer, &error))?;
+        beyond.map_err(|error| self.forged(peer, &error))?;
+        let last = meta.last_log_id.map_or(0, |id| id.index);
         if format != FORMAT {
-            tracing::error!(%peer, format, "refused a snapshot in a form that this build does not read: run the version of the leader here");
-            return Err(Status::failed_precondition(format!("this build reads snapshots of form {FORMAT}")));
+            return Err(self.other_form(peer, vote, last, format));
         }
-        let receiving = &self.0.receiving;
-        let mut number = 0;
-        receiving.newest.send_modify(|newest| {
-            *newest += 1;
-            number = *newest;
-        });
-        let newest = receiving.newest.subscribe();
+        let begun = self.begin(peer, vote)?;
+        let (number, newest) = (begun.number, begun.newest.subscribe());
         // The one before hears of it now, and is only waited for when it is being installed.
         let since = Instant::now();
-        let turn = tokio::time::timeout(IDLE, receiving.turn.lock()).await;
-        let _turn = turn.map_err(|_| Status::unavailable("another snapshot is being installed"))?;
+        let turn = tokio::time::timeout(IDLE, self.0.receiving.turn.clone().lock_owned()).await;
+        let turn = turn.map_err(|_| Status::unavailable("another snapshot is being installed"))?;
         parts.waited(since.elapsed());
-        let file = self.receive_file(Transfer { peer, vote, size, parts, number, newest }).await?;
-        self.take_over(peer, vote, meta, file).await
+        let file = self.receive_file(Transfer { peer, vote, size, last, parts, number, newest }).await?;
+        // The sender may go away while consensus has the file.
+        let this = self.clone();
+        let taking = tokio::spawn(async move {
+            let reply = this.take_over(peer, vote, meta, file).await;
+            drop((begun, turn));
+            reply
+        });
+        taking.await.map_err(|error| failed(peer, &error))?
+    }
+
+    /// Takes the place of the one that is being received, unless that is the leader's.
+    fn begin(&self, peer: NodeId, vote: Vote) -> Result<Begun, Status> {
+        let (newest, followed) = (&self.0.receiving.newest, self.followed());
+        let (mut number, mut before) = (None, None);
+        newest.send_if_modified(|newest| {
+            if newest.from.is_some() && newest.from == followed && followed != Some((peer, vote)) {
+                return false;
+            }
+            before = newest.from.map(|(before, _)| before);
+            *newest = Newest { number: newest.number + 1, from: Some((peer, vote)) };
+            number = Some(newest.number);
+            true
+        });
+        if let Some(before) = before
+            && let Some(left_out) = self.0.complaints.due(peer, About::Turn)
+        {
+            tracing::info!(%peer, %before, left_out, "another snapshot takes the place of the one that was being received");
+        }
+        match number {
+            Some(number) => Ok(Begun { number, newest: newest.clone() }),
+            // Whoever leads now is heard by the next time.
+            None => Err(Status::aborted("the state is being received from the leader that is followed")),
+        }
     }
 
     /// The rows in a state file of their own, durable.
     async fn receive_file(&self, mut transfer: Transfer) -> Result<Incoming, Status> {
+        let (peer, vote, last) = (transfer.peer, transfer.vote, transfer.last);
         let began = Instant::now();
         let (rows, given) = mpsc::channel(4);
         let file = Incoming { path: self.0.machine.scratch("incoming"), taken: false };
         let building = tokio::task::spawn_blocking(move || build(file, given));
         let sent = self.hand_on(&mut transfer, rows).await;
         // Whatever came of the transfer, what became of the rows says more.
-        let built = building.await.map_err(|error| failed(transfer.peer, &error))?;
-        let (import, file) = built.map_err(|error| refused(transfer.peer, error))?;
+        let built = building.await.map_err(|error| failed(peer, &error))?;
+        let (import, file) = built.map_err(|error| self.refused(peer, vote, last, error))?;
         sent?;
         let finished = tokio::task::spawn_blocking(move || import.finish().map(|()| file)).await;
-        let file = finished.map_err(|error| failed(transfer.peer, &error))?;
-        let file = file.map_err(|error| refused(transfer.peer, error))?;
+        let file = finished.map_err(|error| failed(peer, &error))?;
+        let file = file.map_err(|error| self.refused(peer, vote, last, error))?;
         let ms = began.elapsed().as_millis() as u64;
-        tracing::info!(from = %transfer.peer, bytes = transfer.size, ms, "received the state that the leader sent");
+        tracing::info!(from = %peer, bytes = transfer.size, ms, "received the state that the leader sent");
         Ok(file)
     }
 
@@ -147,7 +193,9 @@ impl Metadata {
                     if !self.would_follow(&transfer.vote) {
                         return Err(Status::aborted("another leader is in office"));
                     }
-                    self.0.leadership.hear();
+                    if self.followed() == Some((transfer.peer, transfer.vote)) {
+                        self.0.leadership.hear();
+                    }
                     received += data.len() as u64;
                     if received > transfer.size {
                         return Err(Status::invalid_argument("it is longer than its header says"));
@@ -174,55 +222,66 @@ impl Metadata {
         if self.0.machine.has_room(bytes) {
             return Ok(());
         }
-        tracing::error!(%peer, bytes, "no room for the state that the leader sends: free some on the disk of the data directory, and this node catches up");
+        if let Some(left_out) = self.0.complaints.due(peer, About::Snapshot) {
+            tracing::error!(%peer, left_out, bytes, "no room for the state that the leader sends: free some on the disk of the data directory, and this node catches up");
+        }
         Err(Status::resource_exhausted("no room for the snapshot"))
     }
 
-    /// Gives the file to consensus.
-    async fn take_over(
+    /// Consensus would install it, and end when that fails.
+    pub(super) async fn vet_snapshot(
         &self,
         peer: NodeId,
         vote: Vote,
-        meta: SnapshotMeta,
-        mut file: Incoming,
-    ) -> Result<pb::SnapshotReply, Status> {
-        if self.would_follow(&vote) {
-            self.vet_snapshot(peer, &file.path, &meta).await?;
-        }
-        // From here the file is consensus', even if the sender does not wait for the answer.
-        file.taken = true;
-        tracing::info!(snapshot = %meta, "installing the state that the leader sent");
-        let snapshot = Snapshot { meta, snapshot: SnapshotData::File(file.path.clone()) };
-        let reply = self.0.raft.install_full_snapshot(vote, snapshot).await;
-        // It answers once the file is in its place, or when it turned it down: an old leader's,
-        // or one behind what is committed here. Then the file is still where it was.
-        file.taken = reply.is_err();
-        let reply = reply.map_err(|error| Status::internal(error.to_string()))?;
-        self.0.machine.meter().snapshot(Way::In);
-        Ok(pb::SnapshotReply { vote: Some(wire::vote_to(&reply.vote)) })
-    }
-
-    /// Consensus would install it, and end when that fails.
-    async fn vet_snapshot(&self, peer: NodeId, path: &Path, meta: &SnapshotMeta) -> Result<(), Status> {
-        let beyond = incoming::snapshot_beyond(self.known_committed(), meta.last_log_id);
-        beyond.map_err(|error| forged(peer, &error))?;
-        let (machine, path, claimed) = (self.0.machine.clone(), path.to_owned(), meta.clone());
+        file: &Incoming,
+        meta: &SnapshotMeta,
+    ) -> Result<(), Status> {
+        let (machine, path, claimed) = (self.0.machine.clone(), file.path.clone(), meta.clone());
         let vetted = tokio::task::spawn_blocking(move || machine.vet(&path, &claimed)).await;
-        match vetted.map_err(|error| failed(peer, &error))? {
-            Err(ImportError::State(error)) if error.is_too_old() => {
-                let (leader, at) = (self.raft_leader(), meta.last_log_id.map_or(0, |id| id.index));
-                if leader == Some(peer) {
-                    too_old_for(peer, at, &error);
-                }
-                Err(Status::failed_precondition(error.to_string()))
+        let last = meta.last_log_id.map_or(0, |id| id.index);
+        vetted.map_err(|error| failed(peer, &error))?.map_err(|error| self.refused(peer, vote, last, error))
+    }
+
+    /// Why a state cannot be taken. When it is the leader that this node follows that sends one
+    /// which this version is too old for, the process ends: it would be sent the same for ever.
+    fn refused(&self, peer: NodeId, vote: Vote, last: u64, error: ImportError) -> Status {
+        let due = || self.0.complaints.due(peer, About::Snapshot);
+        match error {
+            ImportError::State(error) if error.is_too_old() => {
+                self.end_if_left_behind(peer, vote, last, &error);
+                Status::failed_precondition(error.to_string())
             }
-            vetted => vetted.map_err(|error| refused(peer, error)),
+            ImportError::Forged(why) => {
+                if let Some(left_out) = due() {
+                    tracing::error!(%peer, left_out, why, "refused a snapshot that no healthy member sends; look at that node: its version, its disk, and whether somebody else has its key");
+                }
+                Status::invalid_argument(why)
+            }
+            ImportError::State(error) => {
+                if let Some(left_out) = due() {
+                    tracing::error!(cause = %error, left_out, "the state that the leader sends cannot be written; check the disk of the data directory, it is sent again");
+                }
+                Status::resource_exhausted(error.to_string())
+            }
         }
     }
 
-    /// What consensus answers a leader of the past.
-    fn later_vote(&self) -> pb::SnapshotReply {
-        pb::SnapshotReply { vote: Some(wire::vote_to(&self.0.raft.metrics().borrow_watched().vote)) }
+    /// Refuses rows that are written in another way than this version knows.
+    fn other_form(&self, peer: NodeId, vote: Vote, last: u64, format: u32) -> Status {
+        let error = OtherForm(format);
+        if format > FORMAT {
+            self.end_if_left_behind(peer, vote, last, &error);
+        }
+        if let Some(left_out) = self.0.complaints.due(peer, About::Snapshot) {
+            tracing::error!(%peer, left_out, format, "refused a snapshot in a form that this build does not read: run the version of the leader here");
+        }
+        Status::failed_precondition(error.to_string())
+    }
+
+    fn end_if_left_behind(&self, peer: NodeId, vote: Vote, last: u64, error: &dyn std::error::Error) {
+        if self.followed() == Some((peer, vote)) && self.is_in_membership(peer) {
+            too_old_for(peer, last, error);
+        }
     }
 }
 
@@ -235,18 +294,10 @@ fn build(file: Incoming, mut rows: mpsc::Receiver<Bytes>) -> Result<(Import, Inc
     Ok((import, file))
 }
 
-fn refused(peer: NodeId, error: ImportError) -> Status {
-    match error {
-        ImportError::Forged(why) => {
-            tracing::error!(%peer, why, "refused a snapshot that no healthy member sends; look at that node: its version, its disk, and whether somebody else has its key");
-            Status::invalid_argument(why)
-        }
-        ImportError::State(error) => {
-            tracing::error!(cause = %error, "the state that the leader sends cannot be written; check the disk of the data directory, it is sent again");
-            Status::resource_exhausted(error.to_string())
-        }
-    }
-}
+/// The leader writes rows in another way.
+#[derive(Debug, thiserror::Error)]
+#[error("the snapshot is of form {0}, and this version of Trow reads form {FORMAT}")]
+struct OtherForm(u32);
 
 /// Something panicked over what the peer sent; the node goes on without it.
 fn failed(peer: NodeId, error: &tokio::task::JoinError) -> Status {
@@ -259,8 +310,7 @@ impl Transfer {
     async fn next(&mut self) -> Result<Option<Part>, Status> {
         tokio::select! {
             biased;
-            _ = self.newest.wait_for(|newest| *newest > self.number) => {
-                tracing::info!(peer = %self.peer, "another snapshot takes the place of the one that was being received");
+            _ = self.newest.wait_for(|newest| newest.number > self.number) => {
                 Err(Status::aborted("another snapshot took its place"))
             }
             part = self.parts.next() => part,

@@ -10,9 +10,10 @@
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
-use openraft::raft::VoteRequest;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
+use super::complaints::About;
 use super::leader::{Proposed, ReadRefused};
 use super::{Metadata, PeerId};
 use crate::codec;
@@ -36,12 +37,6 @@ pub(super) fn server(metadata: Metadata) -> RaftServer<Service> {
     server.max_decoding_message_size(RPC_MAX).max_encoding_message_size(RPC_MAX)
 }
 
-/// Refuses what no member of the protocol sends: it is broken, or is not who it seems.
-pub(super) fn forged(peer: NodeId, error: &Forged) -> Status {
-    tracing::error!(%peer, cause = %error, "refused a request that no healthy member sends; look at that node: its version, its disk, and whether somebody else has its key");
-    Status::invalid_argument(error.to_string())
-}
-
 fn internal(error: impl std::fmt::Display) -> Status {
     Status::internal(error.to_string())
 }
@@ -58,11 +53,15 @@ impl Service {
             .ok_or_else(|| Status::unauthenticated("the connection has no proven sender"))?;
         // Consensus must not hear of a second leader of its own vote.
         if peer == self.0.id() {
-            tracing::error!(%peer, "refused a node with this node's own identity: its data directory is a copy of this one; empty it, and it joins under a new id");
+            if let Some(left_out) = self.0.0.complaints.due(peer, About::Identity) {
+                tracing::error!(%peer, left_out, "refused a node with this node's own identity: its data directory is a copy of this one; empty it, and it joins under a new id");
+            }
             return Err(Status::permission_denied("the sender has the identity of this node"));
         }
         if self.0.local().removed(peer).map_err(internal)? {
-            tracing::info!(%peer, "refused a removed node");
+            if let Some(left_out) = self.0.0.complaints.due(peer, About::Removed) {
+                tracing::info!(%peer, left_out, "refused a removed node");
+            }
             return Err(Status::permission_denied("the node was removed from the cluster"));
         }
         Ok(peer)
@@ -71,7 +70,9 @@ impl Service {
     fn member<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         let peer = self.sender(request)?;
         if !self.0.is_in_membership(peer) {
-            tracing::warn!(%peer, "refused a node that is no member; started with --join it asks to become one");
+            if let Some(left_out) = self.0.0.complaints.due(peer, About::Stranger) {
+                tracing::warn!(%peer, left_out, "refused a node that is no member; started with --join it asks to become one");
+            }
             return Err(Status::permission_denied("not a member"));
         }
         Ok(peer)
@@ -83,7 +84,9 @@ impl Service {
         let envelope = codec::decode_envelope(envelope.clone());
         let envelope = envelope.map_err(|error| Status::invalid_argument(error.to_string()))?;
         if envelope.node != peer {
-            tracing::warn!(%peer, claimed = %envelope.node, "refused a proposal in another node's name; look at that node: its version, its disk, and whether somebody else has its key");
+            if let Some(left_out) = self.0.0.complaints.due(peer, About::Name) {
+                tracing::warn!(%peer, left_out, claimed = %envelope.node, "refused a proposal in another node's name; look at that node: its version, its disk, and whether somebody else has its key");
+            }
             return Err(Status::permission_denied("the proposal is not the sender's own"));
         }
         Ok((envelope.level.max(envelope.command.level()), envelope.command))
@@ -94,7 +97,7 @@ impl Service {
         peer: NodeId,
         request: pb::VoteRequest,
     ) -> Result<VoteRequest<TypeConfig>, Status> {
-        let rpc = incoming::candidacy(request).map_err(|error| forged(peer, &error))?;
+        let rpc = incoming::candidacy(request).map_err(|error| self.0.forged(peer, &error))?;
         self.0.own_vote(peer, &rpc.vote)?;
         Ok(rpc)
     }
@@ -113,38 +116,65 @@ impl Service {
 }
 
 impl Metadata {
+    /// Refuses what no member of the protocol sends: it is broken, or is not who it seems.
+    pub(super) fn forged(&self, peer: NodeId, error: &Forged) -> Status {
+        if let Some(left_out) = self.0.complaints.due(peer, About::Forged) {
+            tracing::error!(%peer, left_out, cause = %error, "refused a request that no healthy member sends; look at that node: its version, its disk, and whether somebody else has its key");
+        }
+        Status::invalid_argument(error.to_string())
+    }
+
     /// Whoever asks for votes, or leads, does so in its own name, and in a term that can be.
     pub(super) fn own_vote(&self, peer: NodeId, vote: &Vote) -> Result<(), Status> {
         if vote.leader_id.node_id != peer.0 {
-            tracing::warn!(%peer, "refused a request in another node's name; look at that node: its version, its disk, and whether somebody else has its key");
+            if let Some(left_out) = self.0.complaints.due(peer, About::Name) {
+                tracing::warn!(%peer, left_out, "refused a request in another node's name; look at that node: its version, its disk, and whether somebody else has its key");
+            }
             return Err(Status::permission_denied("the vote is not the sender's own"));
         }
         let term = self.0.raft.metrics().borrow_watched().current_term;
-        incoming::reachable(vote, term).map_err(|error| forged(peer, &error))
+        incoming::reachable(vote, term).map_err(|error| self.forged(peer, &error))
     }
 
-    /// What is to be said to `peer` of an entry that this version does not know. When it is the
-    /// leader that this node already follows that has it next in its log, the cluster has left this
-    /// version behind, and the process ends: it would be sent the same for ever. From anybody else,
-    /// and to any other place, it is nothing but refused.
-    fn left_behind(&self, peer: NodeId, newer: Newer) -> Status {
-        let continues = {
+    /// What is to be done about entries that this version does not know. When it is the leader
+    /// that this node already follows that has them next in its log, the cluster has left this
+    /// version behind, and the process ends: it would be sent the same for ever. When the leader
+    /// has them later, consensus is asked about the place alone: the leader hears what is missing
+    /// here, and comes to the first of them, or to the state. From anybody else, and to any other
+    /// place, they are nothing but refused.
+    fn left_behind(&self, peer: NodeId, newer: Newer) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+        let (continues, later) = {
             let metrics = self.0.raft.metrics();
             let metrics = metrics.borrow_watched();
-            let (vote, committed) = (metrics.vote, metrics.local_committed);
-            metrics.current_leader == Some(peer.0)
-                && newer.continues(&vote, committed, metrics.last_log_index)
+            let (vote, committed, last) = (metrics.vote, metrics.local_committed, metrics.last_log_index);
+            let leads = metrics.current_leader == Some(peer.0);
+            (leads && newer.continues(&vote, committed, last), leads && newer.is_later(&vote, last))
         };
         if continues && self.is_in_membership(peer) {
             too_old_for(peer, newer.at, &newer.why);
         }
-        forged(peer, &Forged::Newer(newer))
+        match later {
+            true => Ok(newer.place()),
+            false => Err(self.forged(peer, &Forged::Newer(newer))),
+        }
+    }
+
+    /// The leader that this node follows, and the vote that it has for it.
+    pub(super) fn followed(&self) -> Option<(NodeId, Vote)> {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.current_leader.map(|leader| (NodeId(leader), metrics.vote))
     }
 
     /// Whether consensus follows a leader with this vote; it turns down one of the past, whatever
     /// that says.
     pub(super) fn would_follow(&self, vote: &Vote) -> bool {
-        *vote >= self.0.raft.metrics().borrow_watched().vote
+        *vote >= self.vote()
+    }
+
+    /// The vote that this node has.
+    pub(super) fn vote(&self) -> Vote {
+        self.0.raft.metrics().borrow_watched().vote
     }
 
     /// The last entry that is known to be committed here.
@@ -178,18 +208,25 @@ fn may_come_from_others(command: &Command) -> Result<(), String> {
 impl Raft for Service {
     async fn append(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendReply>, Status> {
         let peer = self.sender(&request)?;
-        let rpc = match incoming::append(request.into_inner()) {
-            Err(Forged::Newer(newer)) => return Err(self.0.left_behind(peer, newer)),
-            judged => judged.map_err(|error| forged(peer, &error))?,
+        let (mut rpc, all) = match incoming::append(request.into_inner()) {
+            Err(Forged::Newer(newer)) => (self.0.left_behind(peer, newer)?, false),
+            judged => (judged.map_err(|error| self.0.forged(peer, &error))?, true),
         };
         self.0.own_vote(peer, &rpc.vote)?;
+        let prev = rpc.prev_log_id;
+        let _handed_on = self.0.0.installing.beside(&mut rpc).await?;
         let rpc = match self.0.committed_under(&rpc.vote) {
-            Some(committed) => incoming::beyond(committed, rpc).map_err(|error| forged(peer, &error))?,
+            Some(committed) => {
+                incoming::beyond(committed, rpc).map_err(|error| self.0.forged(peer, &error))?
+            }
             None => rpc,
         };
-        let reply = self.0.0.raft.append_entries(rpc).await.map_err(internal)?;
-        if !matches!(reply, openraft::raft::AppendEntriesResponse::HigherVote(_)) {
+        let mut reply = self.0.0.raft.append_entries(rpc).await.map_err(internal)?;
+        if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
             self.0.0.leadership.hear();
+        }
+        if !all && matches!(reply, AppendEntriesResponse::Success) {
+            reply = AppendEntriesResponse::PartialSuccess(prev);
         }
         Ok(Response::new(append_reply_to(&reply)))
     }
@@ -221,7 +258,7 @@ impl Raft for Service {
         request: Request<pb::TransferRequest>,
     ) -> Result<Response<pb::TransferReply>, Status> {
         let peer = self.sender(&request)?;
-        let rpc = incoming::transfer(request.into_inner()).map_err(|error| forged(peer, &error))?;
+        let rpc = incoming::transfer(request.into_inner()).map_err(|error| self.0.forged(peer, &error))?;
         self.0.own_vote(peer, rpc.from_leader())?;
         let reply = match self.0.0.raft.handle_transfer_leader(rpc).await.map_err(internal)? {
             Ok(()) => pb::TransferReply { accepted: true, refused: String::new() },

@@ -13,6 +13,7 @@ use redb::Database;
 use super::export::{self, HEAD};
 use super::key::{Table, meta};
 use super::{StateError, View, file, hash, valid};
+use crate::command::LEVEL;
 use crate::limits::RPC_MAX;
 
 /// The longest key and the longest value that are taken; what entries can make is shorter.
@@ -42,7 +43,7 @@ pub(crate) enum ImportError {
     /// The sender is broken, or is not what it seems.
     #[error("these are no rows of a state: {0}")]
     Forged(String),
-    /// This node's disk.
+    /// This node's disk, or that the state is of a level above this build's.
     #[error(transparent)]
     State(#[from] StateError),
 }
@@ -87,6 +88,13 @@ impl Import {
         let place = (number, key);
         if self.last.as_ref().is_some_and(|(number, key)| (*number, key.as_slice()) >= place) {
             return Err(forged(format!("rows of table {} are out of order", table.name())));
+        }
+        // It comes before the rows that a build of a lower level may not know.
+        if table == Table::Meta && key == meta::LEVEL {
+            let level = value.try_into().map_or(0, u64::from_be_bytes);
+            if level > u64::from(LEVEL) {
+                return Err(StateError::Level { level: u32::try_from(level).unwrap_or(u32::MAX) }.into());
+            }
         }
         if !valid::row(table, key, value) {
             return Err(forged(format!("table {} holds a row that cannot be read", table.name())));

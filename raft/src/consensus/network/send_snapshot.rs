@@ -106,7 +106,10 @@ impl Peer {
         }
         let reply = reply?;
         let ms = began.elapsed().as_millis() as u64;
-        tracing::info!(to = %self.target, index, bytes, ms, "the member has the state");
+        match reply.vote > vote {
+            false => tracing::info!(to = %self.target, index, bytes, ms, "the member has the state"),
+            true => tracing::info!(to = %self.target, index, ms, "the member knows a later leader"),
+        }
         Ok(reply)
     }
 
@@ -203,9 +206,11 @@ impl Peer {
             Ok(Some(Err(error))) => return Err(NetworkError::new(&error).into()),
             Ok(None) | Err(_) => return Err(timed_out()),
         };
-        let vote = incoming::seen_vote(reply.vote, &vote).map_err(|error| NetworkError::new(&error))?;
-        meter.snapshot(Way::Out);
-        Ok(SnapshotResponse::new(vote))
+        let seen = incoming::seen_vote(reply.vote, &vote).map_err(|error| NetworkError::new(&error))?;
+        if reply.installed {
+            meter.snapshot(Way::Out);
+        }
+        Ok(SnapshotResponse::new(seen))
     }
 }
 
