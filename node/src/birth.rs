@@ -8,8 +8,6 @@
 mod bound;
 pub mod decide;
 #[cfg(test)]
-mod schedule;
-#[cfg(test)]
 mod tests;
 
 use std::fs;

@@ -5,7 +5,7 @@
 
 pub mod audit;
 #[cfg(test)]
-pub mod sim;
+pub mod tests;
 
 use std::sync::Arc;
 

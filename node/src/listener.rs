@@ -11,8 +11,6 @@ mod farewell;
 mod framing;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-#[cfg(test)]
-mod http2_tests;
 mod refusal;
 mod state;
 #[cfg(test)]

@@ -8,8 +8,6 @@
 //! to peers, or try an fsync again that failed (the process ends instead).
 
 mod checksum;
-#[cfg(test)]
-mod crash_tests;
 mod error;
 mod hash;
 mod hold;

@@ -8,8 +8,6 @@
 //! unlinking files.
 
 mod apply;
-#[cfg(test)]
-mod bench;
 mod error;
 mod export;
 mod file;
@@ -20,8 +18,6 @@ mod import;
 mod key;
 mod row;
 mod rows;
-#[cfg(test)]
-mod schedules;
 #[cfg(test)]
 mod tests;
 mod valid;

@@ -1,5 +1,7 @@
 //! Births and joins of real nodes on loopback: real TLS, real consensus, in one process.
 
+mod schedule;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The listener, met with raw sockets.
 
+mod http2;
+
 use std::time::Instant;
 
 use axum::body::Bytes;
@@ -10,10 +12,10 @@ use tokio::task::JoinHandle;
 use super::*;
 
 /// Everything below ends within this, or fails.
-pub(super) const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(20);
 
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+struct Server {
+    address: SocketAddr,
     closing: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -28,7 +30,7 @@ fn quick() -> Limits {
     }
 }
 
-pub(super) async fn start(limits: Limits) -> Server {
+async fn start(limits: Limits) -> Server {
     let big = || async { Bytes::from(vec![b'x'; 64 << 20]) };
     let slow = || async {
         tokio::time::sleep(Duration::from_millis(700)).await;
@@ -60,12 +62,12 @@ async fn named(request: axum::extract::Request, next: axum::middleware::Next) ->
 }
 
 impl Server {
-    pub(super) async fn connect(&self) -> TcpStream {
+    async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
     /// Sends `request` on a connection of its own and reads until the server closes it.
-    pub(super) async fn ask(&self, request: &[u8]) -> String {
+    async fn ask(&self, request: &[u8]) -> String {
         let mut stream = self.connect().await;
         stream.write_all(request).await.unwrap();
         rest(&mut stream).await

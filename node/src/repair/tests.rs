@@ -14,7 +14,7 @@ use trow_raft::{Digest, NodeId, PartitionId, Planted};
 use super::Repair;
 use crate::copies::Others;
 use crate::copies::audit::{Audit, Auditor};
-use crate::copies::sim::{Sim, until};
+use crate::copies::tests::sim::{Sim, until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

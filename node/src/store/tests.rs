@@ -1,5 +1,6 @@
 //! The store on real files.
 
+mod crash;
 mod small;
 
 use std::fs;

@@ -10,7 +10,7 @@ use trow_raft::Variant;
 use trow_raft::{Command, Digest, NodeId, Outcome, Planted, Refusal};
 
 use super::{SweepError, Sweeper, Swept};
-use crate::copies::sim::{Sim, until};
+use crate::copies::tests::sim::{Sim, until};
 
 fn sweeper(sim: &Arc<Sim>, node: u64, planted: Planted) -> Sweeper {
     Sweeper::new(sim.store(node), sim.agreed(node), sim.others(), planted)

@@ -1,7 +1,9 @@
-//! What commands do to the rows, beyond the protocol's schedules.
+//! What commands do to the rows, in the protocol's schedules and beyond them.
 
+mod bench;
 mod commands;
 mod cost;
 mod file;
 mod random;
+mod schedules;
 mod versions;

@@ -1,7 +1,7 @@
 //! What each command does to the rows, and which it refuses.
 
 use super::super::StateError;
-use super::super::bench::{Bench, commit, held_by, manifest, member, node, put, put_if, repo, tag};
+use super::bench::{Bench, commit, held_by, manifest, member, node, put, put_if, repo, tag};
 use crate::command::{Command, LEVEL, Outcome, Refusal, TagCondition};
 use crate::digest::{Algorithm, Digest, PartitionId};
 use crate::id::{ClusterId, Generation};

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
-use super::super::bench::{Bench, manifest, put, repo, tag};
 use super::super::{State, View, file};
+use super::bench::{Bench, manifest, put, repo, tag};
 use crate::name::Tag;
 use crate::planted::Planted;
 

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::super::bench::{Bench, commit, held_by, manifest, put, repo, tag};
 use super::super::key::Table;
 use super::super::rows::Rows as _;
 use super::super::{ApplyEntry, Import, ImportError, State, StateError, View};
+use super::bench::{Bench, commit, held_by, manifest, put, repo, tag};
 use crate::command::{Command, Outcome};
 use crate::digest::Digest;
 use crate::planted::Planted;

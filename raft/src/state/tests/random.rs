@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::super::bench::{Bench, held_by, manifest, member, node, repo, tag};
 use super::super::hash;
 use super::super::key::{self, Table, meta};
 use super::super::row::{BlobRow, LinkRow, ManifestRow, Row as _, TagRow};
 use super::super::rows::Rows as _;
 use super::super::{ApplyEntry, View};
+use super::bench::{Bench, held_by, manifest, member, node, repo, tag};
 use super::file::rows;
 use crate::command::{Command, NewManifest, TagCondition};
 use crate::digest::Digest;

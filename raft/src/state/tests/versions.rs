@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::super::bench::{Bench, manifest, put, repo, tag};
 use super::super::versions::Versions;
 use super::super::{Stamp, State, View, apply};
+use super::bench::{Bench, manifest, put, repo, tag};
 use crate::command::Command;
 use crate::digest::Digest;
 use crate::planted::Planted;

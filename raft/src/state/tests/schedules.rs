@@ -11,11 +11,11 @@ mod h10;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::View;
 use crate::digest::Digest;
 use crate::id::NodeId;
 #[cfg(feature = "planted")]
 use crate::planted::{Planted, Variant};
+use crate::state::View;
 
 /// Fails unless the schedule finds `variant` out.
 #[cfg(feature = "planted")]

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use trow_raft::{ClusterId, Generation, Member, MemberState, NodeId, Planted};
 
-use super::decide::{Decision, Own, Set, decide};
+use crate::birth::decide::{Decision, Own, Set, decide};
 use crate::peer::{Answer, Card};
 
 fn member(id: NodeId) -> Member {

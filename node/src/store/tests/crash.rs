@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use trow_raft::{Digest, Planted};
 
-use super::Store;
+use crate::store::Store;
 
 /// Where the child keeps its store; only the child has it.
 const CHILD: &str = "TROW_TEST_STORE";
@@ -36,7 +36,7 @@ fn push(dir: &Path, fault: &str, k: u32) -> Result<Output, String> {
     let inject = format!("inject=fsync:{fault}:when={k}");
     let mut child = Command::new("strace");
     child.args(["-f", "-o", "/dev/null", "-e", "trace=fsync", "-e", &inject]).arg(me);
-    child.args(["--exact", "store::crash_tests::child_that_pushes", "--nocapture", "--test-threads=1"]);
+    child.args(["--exact", "store::tests::crash::child_that_pushes", "--nocapture", "--test-threads=1"]);
     child.env(CHILD, dir).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = child.spawn().map_err(|err| format!("strace does not start: {err}"))?;
     let deadline = std::time::Instant::now() + Duration::from_secs(60);

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-use super::{ApplyEntry, State, View};
 use crate::command::{Applied, Command, Envelope, NewManifest, Outcome, TagCondition};
 use crate::digest::{Digest, PartitionId};
 use crate::id::{ClusterId, Generation, NodeId};
 use crate::member::{Evidence, Member, MemberState};
 use crate::name::{RepoName, Tag};
 use crate::planted::Planted;
+use crate::state::{ApplyEntry, State, View};
 
 pub(super) struct Bench {
     pub(super) dir: tempfile::TempDir,

@@ -18,7 +18,7 @@ use trow_raft::{
     NodeId, Outcome, PartitionId, Planted, Refusal, RepoName,
 };
 
-use super::{Agreed, Others};
+use crate::copies::{Agreed, Others};
 use crate::store::{Held, Store};
 
 /// The nodes and their log.

@@ -5,8 +5,7 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::Limits;
-use super::tests::{BOUND, Server, start};
+use super::{BOUND, Limits, Server, start};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
