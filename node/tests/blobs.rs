@@ -1,12 +1,16 @@
 //! Blobs through real nodes that are killed, paused and damaged meanwhile.
 
-#[path = "blobs/dev.rs"]
+#[path = "blobs/client.rs"]
+mod client;
+#[path = "program/dev.rs"]
 mod dev;
+#[path = "program/run.rs"]
+mod run;
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dev::Dev;
+use client::Nodes;
 use trow_raft::Digest;
 
 const MIB: usize = 1 << 20;
@@ -27,7 +31,7 @@ fn content(seed: u64, len: usize) -> Bytes {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_outlives_its_home_and_the_home_catches_up() {
-    let mut nodes = Dev::start(3);
+    let mut nodes = Nodes::start(3);
     let bytes = content(1, 8 * MIB);
     let digest = Digest::sha256(&bytes);
     let begun = nodes.ask(1, "POST", "/v2/test/blobs/uploads/", "").await;
@@ -54,7 +58,7 @@ async fn an_upload_outlives_its_home_and_the_home_catches_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_is_taken_over_from_a_home_that_is_paused() {
-    let nodes = Dev::start(3);
+    let nodes = Nodes::start(3);
     let bytes = content(2, 2 * MIB);
     let digest = Digest::sha256(&bytes);
     let begun = nodes.ask(1, "POST", "/v2/test/blobs/uploads/", "").await;
@@ -75,7 +79,7 @@ async fn an_upload_is_taken_over_from_a_home_that_is_paused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_goes_on_when_its_sources_are_killed_in_mid_body() {
-    let nodes = Dev::start(5);
+    let nodes = Nodes::start(5);
     let bytes = content(3, 64 * MIB);
     let digest = nodes.push(1, &bytes).await;
     nodes.settle(1);
@@ -97,7 +101,7 @@ async fn a_pull_goes_on_when_its_sources_are_killed_in_mid_body() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_blob_is_never_served_and_comes_back() {
-    let nodes = Dev::start(3);
+    let nodes = Nodes::start(3);
     let bytes = content(4, 3 * MIB);
     let digest = nodes.push(1, &bytes).await;
     nodes.settle(1);

@@ -1,5 +1,7 @@
 //! The program as people and scripts use it: real processes, real exit codes.
 
+#[path = "program/dev.rs"]
+mod dev;
 #[path = "program/run.rs"]
 mod run;
 #[path = "program/who.rs"]
@@ -9,7 +11,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use run::{Dev, Node, ask, push_blob, put_index, trow, trow_json, until};
+use dev::Dev;
+use run::{Node, ask, push_blob, put_index, trow, trow_json, until};
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/trow.toml");
 
