@@ -191,7 +191,7 @@ async fn a_change_is_waited_for_on_a_member_that_lags_and_not_on_one_that_is_awa
     let index = metadata.propose("test", tick(1)).await.expect("applied by the others").index;
     let began = std::time::Instant::now();
     metadata.wait_applied_everywhere(index, LONG).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "it waited {:?}", began.elapsed());
+    assert!(began.elapsed() < LONG / 2, "it waited {:?}", began.elapsed());
     cluster.net.heal();
     cluster.stop().await;
 }

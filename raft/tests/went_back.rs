@@ -33,19 +33,30 @@ async fn restart(cluster: &mut Cluster, id: NodeId, change: impl FnOnce(&Path)) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_went_back_is_refused_and_the_leader_goes_on() {
+    // Another leader would not know what was acknowledged, and a busy machine may elect one.
+    for _ in 0..5 {
+        if under_one_leader().await {
+            return;
+        }
+    }
+    panic!("no leader stays in office");
+}
+
+/// The scenario; false when there was an election before it was over.
+async fn under_one_leader() -> bool {
     let mut cluster = Cluster::new(3).await;
     let leader = cluster.leader().await;
     let id = cluster.nodes.iter().map(|node| node.id).find(|id| *id != leader).expect("a follower");
     let lead = cluster.node(leader).metadata.clone();
     let aside = cluster.dirs.path().join("aside");
 
+    let term = lead.metrics().term;
     lead.propose("test", tick(1)).await.expect("applied");
     restart(&mut cluster, id, |dir| copy(dir, &aside)).await;
     let acknowledged = lead.propose("test", tick(1)).await.expect("applied").index;
     let follower = cluster.node(id).metadata.clone();
     eventually("the follower has it", || *follower.applied().borrow() >= acknowledged).await;
     drop(follower);
-    let term = lead.metrics().term;
 
     restart(&mut cluster, id, |dir| {
         std::fs::remove_dir_all(dir).expect("remove");
@@ -53,13 +64,21 @@ async fn a_log_that_went_back_is_refused_and_the_leader_goes_on() {
     })
     .await;
     let back = cluster.node(id).metadata.clone();
+    let mut steady = true;
     for _ in 0..100 {
         lead.propose("test", tick(1)).await.expect("the others go on");
-        assert!(*back.applied().borrow() < acknowledged, "it is taken for the node that it was");
+        let taken = *back.applied().borrow() >= acknowledged;
+        steady = lead.metrics().term == term;
+        if !steady {
+            break;
+        }
+        assert!(!taken, "it is taken for the node that it was");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(lead.metrics().term, term, "the same leader all the time");
-    assert_eq!(lead.read(LONG).await.expect("a quorum").time().expect("readable"), 102);
+    if steady {
+        assert_eq!(lead.read(LONG).await.expect("a quorum").time().expect("readable"), 102);
+    }
     drop(back);
     cluster.stop().await;
+    steady
 }

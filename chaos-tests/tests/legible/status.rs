@@ -57,7 +57,8 @@ async fn run() -> Result<()> {
     Ok(())
 }
 
-/// Waits until the log says of both nodes so many times that they are silent, and are heard again.
+/// Waits until the log says of both nodes at least so many times that they are silent, and are heard
+/// again: each silence once. On a busy machine there may be more of them.
 async fn logged(log: &Path, expected: (usize, usize)) -> Result<()> {
     let until = Instant::now() + LIMIT;
     loop {
@@ -67,7 +68,10 @@ async fn logged(log: &Path, expected: (usize, usize)) -> Result<()> {
                 |what: &str| text.lines().filter(|line| line.contains(what) && line.contains(name)).count();
             (about("a member is silent"), about("a member is heard again"))
         });
-        if found == [expected; 2] {
+        let enough = |(silent, heard): (usize, usize)| silent >= expected.0 && heard >= expected.1;
+        if found.into_iter().all(enough) {
+            let once = found.iter().all(|(silent, heard)| heard <= silent && *silent <= heard + 1);
+            ensure!(once, "of n2 and n3 n1 logged (silent, heard again) {found:?}");
             return Ok(());
         }
         ensure!(Instant::now() < until, "of n2 and n3 n1 logged (silent, heard again) {found:?}");
