@@ -15,7 +15,7 @@ mod units;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 pub use client::{Server, Unanswered};
 pub use serve::ServeFlags;
@@ -104,22 +104,50 @@ pub enum Failure {
     /// As the variant before, but all that is to be said was printed: 3.
     #[error("no quorum")]
     Stale,
+    /// Nobody reads the output any more, as `head` does when it has enough: not a word, and 0.
+    #[error("the output is not read to its end")]
+    Unread,
 }
 
 impl Failure {
     /// Says it on standard error and gives the code.
     fn report(self) -> ExitCode {
         let code = match &self {
+            Failure::Unread => return ExitCode::SUCCESS,
             Failure::Failed(_) => 1,
             Failure::Usage(_) => 2,
             Failure::Unanswered(_) | Failure::Stale => 3,
         };
-        eprintln!("trow: {self}");
+        note(&self);
         ExitCode::from(code)
+    }
+
+    /// This failure, once what there is to say of it was printed: whether that was read changes
+    /// nothing about it.
+    fn after(self, printed: Result<(), Failure>) -> Failure {
+        match printed {
+            Ok(()) | Err(Failure::Unread) => self,
+            Err(unwritten) => unwritten,
+        }
     }
 }
 
+/// An empty variable counts as not set, as one of a setting does: templates write such.
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(None) } else { arg })
+        .mut_subcommands(without_empty_variables)
+}
+
 impl Cli {
+    /// What was typed. One who asks for help, or types what cannot be, is answered here, and the
+    /// process ends.
+    pub fn of_process() -> Cli {
+        let typed = without_empty_variables(Cli::command()).get_matches();
+        Cli::from_arg_matches(&typed).unwrap_or_else(|error| error.exit())
+    }
+
     /// Where traces go: only a node has any. The variable of other OpenTelemetry programs counts as well.
     pub fn collector(&self) -> Option<String> {
         let common = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
@@ -136,8 +164,9 @@ impl Cli {
             Action::Blob(blob) => blob.run(),
             Action::Bench(bench) => bench.run(),
             Action::Completions { shell } => {
-                clap_complete::generate(shell, &mut Cli::command(), "trow", &mut std::io::stdout());
-                Ok(())
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "trow", &mut script);
+                print(&script)
             }
         };
         done.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
@@ -157,13 +186,25 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print_line(&text)
 }
 
-/// Writes a line to standard output; that nobody reads it any more is a failure, not a panic.
+/// Writes a line to standard output.
 pub fn print_line(line: &str) -> Result<(), Failure> {
-    use std::io::Write as _;
+    print(format!("{line}\n").as_bytes())
+}
+
+/// Writes to standard output; that nobody reads it any more is a failure, not a panic.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    use std::io::{ErrorKind, Write as _};
     let mut out = std::io::stdout();
-    writeln!(out, "{line}")
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::Failed(format!("write: {error}")))
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::Unread,
+        _ => Failure::Failed(format!("write: {error}")),
+    })
+}
+
+/// Says something beside the results, on standard error; where nobody reads that, it is not said.
+pub fn note(what: &dyn std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "trow: {what}");
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::{Failure, Output, Table, print_json, print_line};
+use crate::cli::{Failure, Output, Table, note, print_json, print_line};
 use plan::{Plan, PlannedNode};
 use process::Process;
 
@@ -159,7 +159,7 @@ async fn until_ready(nodes: &mut [Process]) -> Result<(), Failure> {
         bar.set_message(waiting.join("; "));
         if !told && began.elapsed() > PATIENCE {
             told = true;
-            eprintln!("trow: not ready yet: {}", waiting.join("; "));
+            note(&format_args!("not ready yet: {}", waiting.join("; ")));
         }
         tokio::time::sleep(POLL).await;
     }
@@ -175,10 +175,8 @@ async fn watch(nodes: &mut [Process], signals: &mut Signals) {
         for node in nodes.iter_mut() {
             if let Some(status) = node.ended_now() {
                 let PlannedNode { name, serve_command, .. } = node.planned();
-                eprintln!(
-                    "trow: {name} has ended ({status}). Start it again with: {}",
-                    plan::quoted(serve_command)
-                );
+                let command = plan::quoted(serve_command);
+                note(&format_args!("{name} has ended ({status}). Start it again with: {command}"));
             }
         }
     }

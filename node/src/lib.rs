@@ -2,7 +2,10 @@
 //!
 //! A library only so that fuzz targets reach its parsers; nothing in it is for others to use.
 //! Always holds: a panic ends the process, since a part that is gone must not be missed silently;
-//! the exit code is 0 done, 1 failed, 2 usage or configuration, 3 no server or no quorum.
+//! the exit code is 0 done, 1 failed, 2 usage or configuration, 3 no server or no quorum. Never does:
+//! fail because nobody reads what it says; that is why nothing is printed with macros that panic.
+
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod cli;
 mod config;
@@ -40,7 +43,6 @@ pub mod fuzzing;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -49,9 +51,9 @@ use cli::{Cli, LogFormat};
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
     if let Err(why) = log(&cli.log, cli.log_format, cli.collector()) {
-        eprintln!("trow: {why}");
+        cli::note(&why);
         return ExitCode::from(2);
     }
     end_on_panic();
@@ -75,13 +77,14 @@ fn directives(filter: &str) -> String {
     rest.map_or_else(|| own.clone(), |rest| format!("{own},{rest}"))
 }
 
-/// Log lines go to standard error.
+/// Log lines go to standard error. One that cannot be written is lost, and not the node with it: the
+/// complaint about it would go to standard error as well, by a macro that panics.
 fn log(filter: &str, format: LogFormat, collector: Option<String>) -> Result<(), String> {
     let filter = directives(filter);
     let filter = EnvFilter::try_new(&filter).map_err(|error| format!("--log: {error}"))?;
     if let Some(endpoint) = collector {
         // Each with a filter of its own: what is traced does not depend on what is logged.
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
         let lines = match format {
             LogFormat::Text => lines.with_ansi(is_terminal()).boxed(),
             LogFormat::Json => lines.json().flatten_event(true).boxed(),
@@ -91,6 +94,7 @@ fn log(filter: &str, format: LogFormat, collector: Option<String>) -> Result<(),
         return both.try_init().map_err(|error| error.to_string());
     }
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = lines.log_internal_errors(false);
     match format {
         LogFormat::Text => lines.with_ansi(is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

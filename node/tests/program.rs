@@ -4,6 +4,8 @@
 mod dev;
 #[path = "program/run.rs"]
 mod run;
+#[path = "program/typed.rs"]
+mod typed;
 #[path = "program/who.rs"]
 mod who;
 

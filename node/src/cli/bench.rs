@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use trow_raft::RepoName;
 
-use super::{Failure, Output, Table, print_json, print_line};
+use super::{Failure, Output, Table, note, print_json, print_line};
 use crate::bench::{
     Address, BenchError, Case, Fill, FillReport, Filled, Plan, Reads, Report, Run, Spent, Target,
 };
@@ -128,7 +128,7 @@ impl Bench {
                 let repository = format!("trow-bench/{:016x}", rand::random::<u64>());
                 let repository: RepoName =
                     repository.parse().map_err(|error| Failure::Failed(format!("{repository}: {error}")))?;
-                eprintln!("trow: writing to the repository {repository}");
+                note(&format_args!("writing to the repository {repository}"));
                 let report = on_all_cores(run.run(repository, &bar(0)))?;
                 say(output, &report)
             }

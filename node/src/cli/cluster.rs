@@ -9,7 +9,7 @@ use reqwest::Method;
 
 use super::client::Client;
 use super::status::shown;
-use super::{Failure, Output, Server, Unanswered, block_on, print_json, print_line};
+use super::{Failure, Output, Server, Unanswered, block_on, note, print, print_json, print_line};
 use crate::admin::document::{HealthDocument, StatusDocument};
 
 /// How often a condition is looked at again.
@@ -99,7 +99,7 @@ impl Cluster {
                 let (health, failure) = block_on(wait(&client, condition, timeout))?;
                 match (failure, output) {
                     (None, _) => say(output, &health, &format!("{}: yes", word(condition))),
-                    (Some(failure), Output::Json) => print_json(&health).and(Err(failure)),
+                    (Some(failure), Output::Json) => Err(failure.after(print_json(&health))),
                     (Some(failure), Output::Table) => Err(failure),
                 }
             }
@@ -123,11 +123,11 @@ impl Cluster {
 
 async fn status(client: &Client, output: Output) -> Result<(), Failure> {
     let status: StatusDocument = client.ask(Method::GET, "status").await?;
-    match output {
-        Output::Json => print_json(&status)?,
-        Output::Table => print_line(&shown(&status))?,
-    }
-    if status.stale { Err(Failure::Stale) } else { Ok(()) }
+    let printed = match output {
+        Output::Json => print_json(&status),
+        Output::Table => print_line(&shown(&status)),
+    };
+    if status.stale { Err(Failure::Stale.after(printed)) } else { printed }
 }
 
 /// Says it until it cannot be written any more; that nobody answers now is said, too.
@@ -137,14 +137,14 @@ async fn watched(client: &Client, output: Output, interval: Duration) -> Result<
         let asked: Result<StatusDocument, Unanswered> = client.ask(Method::GET, "status").await;
         if clear {
             // To the upper left, and nothing below.
-            print!("\x1b[H\x1b[2J");
+            print(b"\x1b[H\x1b[2J")?;
         }
         match (asked, output) {
             (Ok(status), Output::Json) => print_json(&status)?,
             (Ok(status), Output::Table) => print_line(&shown(&status))?,
             (Err(refused @ Unanswered::Refused(_)), _) => return Err(refused.into()),
             (Err(error), Output::Table) => print_line(&error.to_string())?,
-            (Err(error), Output::Json) => eprintln!("trow: {error}"),
+            (Err(error), Output::Json) => note(&error),
         }
         tokio::time::sleep(interval).await;
     }

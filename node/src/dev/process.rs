@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::plan::PlannedNode;
-use crate::cli::Failure;
+use crate::cli::{Failure, note};
 
 /// A node ends within 30 s of SIGTERM; one that does not is killed.
 const STOP: Duration = Duration::from_secs(35);
@@ -156,7 +156,7 @@ pub(super) async fn stop(mut nodes: Vec<Process>) {
         if let Ok(Ok(_)) = tokio::time::timeout_at(end, node.child.wait()).await {
             continue;
         }
-        eprintln!("trow: {} does not end; killing it", node.planned.name);
+        note(&format_args!("{} does not end; killing it", node.planned.name));
         node.signal(Signal::KILL);
         if let Err(error) = node.child.wait().await {
             tracing::warn!(node = node.planned.name, cause = %error, "cannot tell whether the node ended; stop dev and start it again");

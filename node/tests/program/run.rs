@@ -44,7 +44,13 @@ pub fn command() -> Command {
 
 /// Runs `trow` to its end.
 pub fn trow(arguments: &[&str]) -> Run {
-    let output = command().args(arguments).stdin(Stdio::null()).output().unwrap();
+    trow_with(&[], arguments)
+}
+
+/// Runs `trow` to its end, with these variables.
+pub fn trow_with(variables: &[(&str, &str)], arguments: &[&str]) -> Run {
+    let variables = variables.iter().copied();
+    let output = command().envs(variables).args(arguments).stdin(Stdio::null()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let line = arguments.join(" ");
     Run { out: text(&output.stdout), err: text(&output.stderr), code: output.status.code(), line }

@@ -1,0 +1,68 @@
+//! What is typed, the variables around it, and where the output goes.
+
+use std::process::Stdio;
+
+use crate::run::{command, trow_with};
+
+/// Every variable that is not a setting, as a template writes those that it has no value for.
+const EMPTY: [(&str, &str); 7] = [
+    ("TROW_CONFIG", ""),
+    ("TROW_LOG", ""),
+    ("TROW_LOG_FORMAT", ""),
+    ("TROW_OTLP_ENDPOINT", ""),
+    ("TROW_SERVER", ""),
+    ("TROW_TOKEN_FILE", ""),
+    ("TROW_CA_FILE", ""),
+];
+const NOBODY: &str = "http://127.0.0.1:1";
+
+#[test]
+fn empty_variables_count_as_not_set() {
+    trow_with(&EMPTY, &["serve", "--check"]).expect(0);
+    trow_with(&EMPTY, &["cluster", "status", "--server", NOBODY]).expect(3);
+    // The default server is one that can be asked; it is not, for want of the file.
+    let refused = trow_with(&EMPTY, &["cluster", "status", "--token-file", "/nowhere"]).expect(2);
+    assert!(refused.err.contains("--token-file /nowhere"), "{}", refused.err);
+}
+
+/// A pipe whose reader has gone.
+fn unread() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn output_that_nobody_reads_ends_a_command_without_a_word() {
+    for line in ["completions bash", "--help", "serve --check"] {
+        let ended = command().args(line.split(' ')).stdin(Stdio::null()).stdout(unread()).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), said.as_ref()), (Some(0), ""), "{line}");
+    }
+    let typed = ["cluster", "status", "--server", NOBODY];
+    let ended = command().args(typed).stdin(Stdio::null()).stderr(unread()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(3), "that the failure is not read does not make it another");
+}
+
+#[test]
+fn a_node_whose_log_nobody_reads_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let any = "127.0.0.1:0";
+    let mut node = command()
+        .args(["--log", "trace", "serve", "--data-dir", data_dir.to_str().unwrap(), "--listen", any])
+        .args(["--peer-listen", any, "--ops-listen", any])
+        .stdin(Stdio::null())
+        .stdout(unread())
+        .stderr(unread())
+        .spawn()
+        .unwrap();
+    // It logs long before it has made its cluster's directory, and goes on to make it.
+    crate::run::until("the node to make its cluster directory", || {
+        assert!(node.try_wait().unwrap().is_none(), "it ended");
+        data_dir.join("cluster/admin.token").exists().then_some(())
+    });
+    let pid = rustix::process::Pid::from_raw(i32::try_from(node.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(node.wait().unwrap().code(), Some(0));
+}
