@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{Arg, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 pub use client::{Server, Unanswered};
-pub use serve::ServeFlags;
+pub use serve::{Collector, ServeFlags};
 pub use table::Table;
 pub use units::{human_bytes, human_duration};
 
@@ -32,9 +32,6 @@ pub struct Cli {
     /// How log lines are written
     #[arg(long, env = "TROW_LOG_FORMAT", default_value = "text", global = true)]
     pub log_format: LogFormat,
-    /// Send traces to this OpenTelemetry collector, OTLP over gRPC, such as http://127.0.0.1:4317
-    #[arg(long, env = "TROW_OTLP_ENDPOINT", value_name = "URL", global = true)]
-    otlp_endpoint: Option<String>,
     #[command(subcommand)]
     command: Action,
 }
@@ -148,18 +145,27 @@ impl Cli {
         Cli::from_arg_matches(&typed).unwrap_or_else(|error| error.exit())
     }
 
-    /// Where traces go: only a node has any. The variable of other OpenTelemetry programs counts as well.
+    /// Where traces go: only a node has any.
     pub fn collector(&self) -> Option<String> {
-        let common = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
-        let named = self.otlp_endpoint.clone().or_else(common).filter(|endpoint| !endpoint.is_empty());
-        named.filter(|_| matches!(self.command, Action::Serve(_)))
+        match &self.command {
+            Action::Serve(serve) => serve.collector.endpoint(),
+            _ => None,
+        }
+    }
+
+    /// What is logged and how, as flags.
+    fn logging(&self) -> Vec<String> {
+        let format = self.log_format.to_possible_value();
+        let format = format.map(|format| ["--log-format".to_owned(), format.get_name().to_owned()]);
+        ["--log".to_owned(), self.log.clone()].into_iter().chain(format.into_iter().flatten()).collect()
     }
 
     /// Does what was asked.
     pub fn run(self) -> ExitCode {
+        let logging = self.logging();
         let done = match self.command {
             Action::Serve(serve) => serve.run(),
-            Action::Dev(dev) => dev.run(),
+            Action::Dev(dev) => dev.run(&logging),
             Action::Cluster(cluster) => cluster.run(),
             Action::Blob(blob) => blob.run(),
             Action::Bench(bench) => bench.run(),

@@ -14,7 +14,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::{Failure, Output, Table, note, print_json, print_line};
+use crate::cli::{Collector, Failure, Output, Table, note, print_json, print_line};
 use plan::{Plan, PlannedNode};
 use process::Process;
 
@@ -38,18 +38,21 @@ pub struct Dev {
     /// Settings for every node
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    collector: Collector,
     /// A table, or one line of JSON once all nodes are ready
     #[arg(long, default_value = "table")]
     output: Output,
 }
 
 impl Dev {
-    /// Runs the nodes until SIGINT or SIGTERM.
+    /// Runs the nodes until SIGINT or SIGTERM; each is given the flags `logging`.
     ///
     /// # Errors
     /// They cannot be started.
-    pub fn run(self) -> Result<(), Failure> {
-        let plan = Plan::new(self.nodes, self.base_port, &self.data_dir, self.config.as_deref())?;
+    pub fn run(self, logging: &[String]) -> Result<(), Failure> {
+        let further: Vec<String> = logging.iter().cloned().chain(self.collector.arguments()).collect();
+        let plan = Plan::new(self.nodes, self.base_port, &self.data_dir, self.config.as_deref(), &further)?;
         plan.check()?;
         plan.ports_are_free()?;
         plan.prepare()?;

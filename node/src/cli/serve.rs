@@ -22,6 +22,9 @@ Signals: SIGTERM and SIGINT hand leadership over, finish what was accepted, and 
 Exit codes: 0 it was told to end; 1 it failed, was removed from its cluster, or is too old for it; 2 the \
 configuration is not valid, and every bad value was named.";
 
+/// Where other OpenTelemetry programs are told of the collector.
+const OTLP_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
 /// `trow serve`.
 #[derive(Debug, Args)]
 #[command(after_help = MANUAL)]
@@ -33,10 +36,38 @@ pub struct Serve {
     #[arg(long)]
     check: bool,
     #[command(flatten)]
+    pub(super) collector: Collector,
+    #[command(flatten)]
     flags: ServeFlags,
     /// End when the process that started this one ends
     #[arg(long, hide = true)]
     stop_with_parent: bool,
+}
+
+/// Where traces go.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Collector {
+    /// Send traces to this OpenTelemetry collector, OTLP over gRPC, such as http://127.0.0.1:4317
+    #[arg(long, env = "TROW_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
+}
+
+impl Collector {
+    /// What was said; the variable of other OpenTelemetry programs counts as well.
+    fn said(&self) -> Option<String> {
+        self.otlp_endpoint.clone().or_else(|| std::env::var(OTLP_VARIABLE).ok())
+    }
+
+    /// The collector, if there is to be one.
+    pub fn endpoint(&self) -> Option<String> {
+        self.said().filter(|endpoint| !endpoint.is_empty())
+    }
+
+    /// The same, as it is typed.
+    pub fn arguments(&self) -> Vec<String> {
+        let flag = |endpoint| ["--otlp-endpoint".to_owned(), endpoint];
+        self.said().map(flag).into_iter().flatten().collect()
+    }
 }
 
 /// Settings that are also flags. They are text here: the configuration judges them, together with

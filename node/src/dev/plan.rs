@@ -37,11 +37,13 @@ pub(super) struct PlannedNode {
 }
 
 impl Plan {
+    /// `further` are flags of `serve` that are no settings, the same for every node.
     pub(super) fn new(
         count: u16,
         base: u16,
         data_dir: &Path,
         config: Option<&Path>,
+        further: &[String],
     ) -> Result<Plan, Failure> {
         let absolute = |path: &Path| {
             std::path::absolute(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
@@ -88,6 +90,7 @@ impl Plan {
                 serve_command.extend(["--config".to_owned(), config.display().to_string()]);
             }
             serve_command.extend(flags.arguments());
+            serve_command.extend_from_slice(further);
             nodes.push(PlannedNode {
                 client: port(node, 0)?,
                 peer: port(node, 1)?,
@@ -144,12 +147,22 @@ impl Plan {
     }
 }
 
+/// Variables that say nothing to a node beside what its command says.
+pub(super) const NOT_THEIRS: [&str; 7] = [
+    "TROW_CA_FILE",
+    "TROW_CONFIG",
+    "TROW_LOG",
+    "TROW_LOG_FORMAT",
+    "TROW_OTLP_ENDPOINT",
+    "TROW_SERVER",
+    "TROW_TOKEN_FILE",
+];
+
 /// What must precede the program so that the command means the same anywhere: the variables that
 /// are settings, and the directory in which the configuration's relative paths start.
 fn environment(config: bool) -> Vec<String> {
-    let elsewhere = ["TROW_SERVER", "TROW_TOKEN_FILE", "TROW_CA_FILE", "TROW_CONFIG"];
-    let variables =
-        std::env::vars().filter(|(name, _)| name.starts_with("TROW_") && !elsewhere.contains(&name.as_str()));
+    let variables = std::env::vars()
+        .filter(|(name, _)| name.starts_with("TROW_") && !NOT_THEIRS.contains(&name.as_str()));
     let mut prefix: Vec<String> = variables.map(|(name, value)| format!("{name}={value}")).collect();
     prefix.sort();
     match std::env::current_dir() {
@@ -181,7 +194,7 @@ mod tests {
 
     #[test]
     fn ports_and_directories_are_as_documented() {
-        let plan = Plan::new(7, 6000, Path::new("/d"), None).unwrap();
+        let plan = Plan::new(7, 6000, Path::new("/d"), None, &[]).unwrap();
         let third = &plan.nodes[2];
         assert_eq!(third.name, "n3");
         assert_eq!(
@@ -196,7 +209,7 @@ mod tests {
 
     #[test]
     fn ports_beyond_the_last_are_a_usage_error() {
-        assert!(matches!(Plan::new(3, 65530, Path::new("/d"), None), Err(Failure::Usage(_))));
+        assert!(matches!(Plan::new(3, 65530, Path::new("/d"), None, &[]), Err(Failure::Usage(_))));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use super::plan::PlannedNode;
+use super::plan::{NOT_THEIRS, PlannedNode};
 use crate::cli::{Failure, note};
 
 /// A node ends within 30 s of SIGTERM; one that does not is killed.
@@ -37,7 +37,11 @@ impl Process {
             .split_first()
             .ok_or_else(|| Failure::Failed(format!("start {}: no command", planned.name)))?;
         let both = || log.try_clone().map(Stdio::from).map_err(|error| failed("open its log", error));
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        for name in NOT_THEIRS {
+            command.env_remove(name);
+        }
+        let child = command
             .args(arguments)
             .arg("--stop-with-parent")
             .stdin(Stdio::null())

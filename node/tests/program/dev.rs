@@ -21,6 +21,11 @@ pub struct Dev {
 impl Dev {
     /// Starts it with its data in `dir`, on ports that are free now.
     pub fn start(dir: &Path, nodes: u16) -> Dev {
+        Dev::start_with(dir, nodes, &[], &[])
+    }
+
+    /// The same with these variables, and further flags.
+    pub fn start_with(dir: &Path, nodes: u16, variables: &[(&str, &str)], flags: &[&str]) -> Dev {
         let data_dir = dir.join("dev");
         let base = free_base(nodes);
         let log = File::create(dir.join("dev.log")).unwrap();
@@ -35,6 +40,8 @@ impl Dev {
                 &base.to_string(),
             ])
             .args(["--data-dir", data_dir.to_str().unwrap()])
+            .args(flags)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use crate::dev::Dev;
 use crate::run::{command, trow_with};
 
 /// Every variable that is not a setting, as a template writes those that it has no value for.
@@ -65,4 +66,24 @@ fn a_node_whose_log_nobody_reads_goes_on() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(node.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(node.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_dev_is_told_of_logs_and_traces_goes_to_its_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody listens there; flags win over variables.
+    let collector = "http://127.0.0.1:1";
+    let variables =
+        [("TROW_LOG", "error"), ("TROW_OTLP_ENDPOINT", "http://127.0.0.1:2"), ("TROW_CONFIG", "/nowhere")];
+    let told = ["--log", "debug", "--log-format", "json", "--otlp-endpoint", collector];
+    let dev = Dev::start_with(dir.path(), 1, &variables, &told);
+    let command: Vec<&str> =
+        dev.nodes[0]["serve_command"].as_array().unwrap().iter().filter_map(|word| word.as_str()).collect();
+    assert!(command.ends_with(&told), "{command:?}");
+    assert!(command.iter().all(|word| !word.contains("TROW_")), "{command:?}");
+    let log = std::fs::read_to_string(dir.path().join("dev/n1.log")).unwrap();
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    assert!(lines.iter().any(|line| line["level"] == "DEBUG"), "{log}");
+    dev.terminate();
 }
