@@ -77,26 +77,38 @@ fn unsettled(view: &View, answers: &[Answer]) -> Result<Option<String>, StateErr
         answers.iter().filter(|answer| answer.report.is_some()).map(|answer| answer.node).collect();
     let planned = placement::plan(&members, &partitions, view.rf()?, &live).len();
     if planned > 0 {
-        return Ok(Some(format!("{planned} partitions are about to move")));
+        return Ok(Some(counted(
+            planned as u64,
+            "partition is about to move",
+            "partitions are about to move",
+        )));
     }
     if members.iter().any(|member| member.state == MemberState::Draining) {
         return Ok(Some("a member is leaving".to_owned()));
     }
     let moving = partitions.iter().filter(|partition| !audit::is_settled(partition)).count();
     if moving > 0 {
-        return Ok(Some(format!("{moving} partitions are moving")));
+        return Ok(Some(counted(moving as u64, "partition is moving", "partitions are moving")));
     }
     let away = view.away_count()?;
     if away > 0 {
-        return Ok(Some(format!("{away} blobs are away from their owners")));
+        return Ok(Some(counted(away, "blob is away from its owners", "blobs are away from their owners")));
     }
     let missing: u64 = answers.iter().map(Answer::missing).sum();
     if missing > 0 {
-        return Ok(Some(format!("{missing} copies are missing")));
+        return Ok(Some(counted(missing, "copy is missing", "copies are missing")));
     }
     let strays: u64 = answers.iter().map(Answer::strays).sum();
     if strays > 0 {
-        return Ok(Some(format!("{strays} copies are where they do not belong")));
+        return Ok(Some(counted(
+            strays,
+            "copy is where it does not belong",
+            "copies are where they do not belong",
+        )));
     }
     Ok(None)
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }

@@ -225,7 +225,11 @@ fn say_filled(output: Output, report: &FillReport) -> Result<(), Failure> {
 fn failed(errors: u64, first: Option<&str>) -> Result<(), Failure> {
     match errors {
         0 => Ok(()),
-        _ => Err(Failure::Failed(format!("{errors} operations failed; the first: {}", first.unwrap_or("?")))),
+        _ => Err(Failure::Failed(format!(
+            "{} failed; the first: {}",
+            counted(errors, "operation"),
+            first.unwrap_or("?")
+        ))),
     }
 }
 
@@ -253,8 +257,10 @@ fn shown(report: &Report) -> String {
     }
     let left = report.left.as_ref().map_or(String::new(), |left| format!("\nnot deleted: {left}"));
     format!(
-        "{table}\n\n{} clients, {} rounds of {} s each; fsyncs are those of each node by operation{left}",
-        report.clients, report.rounds, report.round_seconds
+        "{table}\n\n{}, {} of {} s each; fsyncs are those of each node by operation{left}",
+        counted(report.clients as u64, "client"),
+        counted(report.rounds.into(), "round"),
+        report.round_seconds
     )
 }
 
@@ -265,4 +271,8 @@ fn spent(nodes: &[Spent]) -> String {
         format!("\n{}: {:.3} fsyncs by manifest{apply}", node.ops, node.fsyncs_per_operation)
     };
     nodes.iter().map(one).collect()
+}
+
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

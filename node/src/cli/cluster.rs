@@ -133,11 +133,15 @@ async fn status(client: &Client, output: Output) -> Result<(), Failure> {
 /// Says it until it cannot be written any more; that nobody answers now is said, too.
 async fn watched(client: &Client, output: Output, interval: Duration) -> Result<(), Failure> {
     let clear = output == Output::Table && std::io::IsTerminal::is_terminal(&std::io::stdout());
+    // In a file or a pipe one stands below the other, each after an empty line.
+    let mut apart = false;
     loop {
         let asked: Result<StatusDocument, Unanswered> = client.ask(Method::GET, "status").await;
         if clear {
             // To the upper left, and nothing below.
             print(b"\x1b[H\x1b[2J")?;
+        } else if output == Output::Table && std::mem::replace(&mut apart, true) {
+            print_line("")?;
         }
         match (asked, output) {
             (Ok(status), Output::Json) => print_json(&status)?,
@@ -223,7 +227,14 @@ async fn wait(
         }
         let why = last.as_ref().map_or_else(|| "no answer yet".to_owned(), |(health, _)| health.why.clone());
         if Instant::now() + POLL >= end {
-            let silent = || (unmet(&why), Failure::Failed(format!("time is up: {why}")));
+            let silent = || {
+                let why = format!(
+                    "no answer within {}: the node asks every member, and one that is silent is waited for; \
+                     allow it 10s with --timeout, or ask `trow cluster status`",
+                    humantime::format_duration(timeout)
+                );
+                (unmet(&why), Failure::Failed(format!("time is up: {why}")))
+            };
             let (health, failure) = last.unwrap_or_else(silent);
             return Ok((health, Some(failure)));
         }
@@ -267,6 +278,9 @@ fn holding_up(status: &StatusDocument) -> String {
     } else if !down.is_empty() {
         format!(": {} does not answer; start it, or remove it when it is gone for good", down.join(", "))
     } else {
-        format!(": {} partitions are moving", status.partitions.moving)
+        match status.partitions.moving {
+            1 => ": 1 partition is moving".to_owned(),
+            moving => format!(": {moving} partitions are moving"),
+        }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn shown(status: &StatusDocument) -> String {
          cluster     {}{stale}\n\
          quorum      {quorum}, leader {}, term {}, level {}, applied {}, state {} at {}{held_back}\n\
          partitions  {} of {} ready, {} moving\n\
-         blobs       {} durable ({}), factor {}, {} under-replicated, {} away, {} lost, {} cached",
+         blobs       {} durable ({}), factor {}, {} under-replicated, {} away, {} lost",
         Verdict::of(status).line(status),
         members(status),
         status.cluster_id.as_deref().unwrap_or("(not born yet)"),
@@ -42,7 +42,6 @@ pub(super) fn shown(status: &StatusDocument) -> String {
         blobs.under_replicated,
         blobs.away,
         blobs.lost,
-        blobs.cached,
     )
 }
 

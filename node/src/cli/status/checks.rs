@@ -4,7 +4,7 @@
 //! done.
 
 use super::super::{human_bytes, human_duration};
-use super::verdict::{Severity, Verdict};
+use super::verdict::{Severity, Verdict, nodes};
 use crate::admin::document::{MemberDocument, StatusDocument};
 
 /// Less free disk than this share of the whole is said.
@@ -20,6 +20,7 @@ impl Verdict {
         status.members.iter().filter(|member| is_down(member)).for_each(|member| self.down(status, member));
         self.copies(status);
         self.members(status);
+        self.few(status);
     }
 
     fn quorum(&mut self, status: &StatusDocument) {
@@ -72,10 +73,13 @@ impl Verdict {
                 format!("start {name} again: in {} its copies are made on other nodes", human_duration(ms))
             }
             (true, None) => format!("start {name} again"),
-            (false, _) => format!(
-                "start {name} again, or add a node: the {up} that are up are too few for {} copies of each blob",
-                status.rf
-            ),
+            (false, _) => {
+                let are = if up == 1 { "one that is up is" } else { &format!("{up} that are up are") };
+                let copies = status.rf;
+                format!(
+                    "start {name} again, or add a node: the {are} too few for {copies} copies of each blob"
+                )
+            }
         });
         self.advise(format!("if {name} is gone for good: trow cluster remove {name}"));
     }
@@ -98,16 +102,34 @@ impl Verdict {
             );
         }
         if moving > 0 {
-            self.find(
-                Severity::Repairing,
-                format!("{moving} of {} partitions are moving", status.partitions.total),
-            );
+            self.find(Severity::Repairing, format!("{} moving", counted(moving, "partition")));
         }
         if self.severity == Severity::Repairing {
             self.advise(
                 "nothing: it goes on by itself; `trow cluster wait --for settled` returns when it is done",
             );
         }
+    }
+
+    /// Fewer members than copies are wanted: all is as it can be, which is less than was asked for.
+    fn few(&mut self, status: &StatusDocument) {
+        let members = status.members.iter().filter(|member| member.state != "joining").count() as u64;
+        let wanted = u64::from(status.rf);
+        // Of those that are down, it is said with what to do about them.
+        if members >= wanted || status.members.iter().any(is_down) {
+            return;
+        }
+        let (on, more) = (nodes(members), nodes(wanted - members));
+        self.find(
+            Severity::TooFew,
+            format!("each blob is on {on}, and replication.factor asks for {wanted}"),
+        );
+        let meanwhile = match members {
+            1 => "until then what this node's disk loses is lost",
+            2 => "until then nothing can be pushed while either node is down",
+            _ => "until then fewer nodes may be lost at once than you asked for",
+        };
+        self.advise(format!("add {more} with `trow serve --join`; {meanwhile}"));
     }
 
     fn members(&mut self, status: &StatusDocument) {

@@ -55,7 +55,27 @@ fn said(status: &StatusDocument) -> String {
 fn a_healthy_cluster_takes_one_line() {
     let healthy = status(["n1", "n2", "n3"].map(member).to_vec());
     assert_eq!(said(&healthy), "healthy: 3 nodes answer, every blob has its copies");
-    assert_eq!(said(&status(vec![member("n1")])), "healthy: 1 node answers, every blob has its copies");
+    let alone = StatusDocument { rf: 1, ..status(vec![member("n1")]) };
+    assert_eq!(said(&alone), "healthy: 1 node answers, every blob has its copies");
+}
+
+#[test]
+fn fewer_nodes_than_copies_are_not_called_healthy() {
+    assert_eq!(
+        said(&status(vec![member("n1")])),
+        "too few nodes: each blob is on 1 node, and replication.factor asks for 3\n  \
+         to do: add 2 nodes with `trow serve --join`; until then what this node's disk loses is lost"
+    );
+    let two = said(&status(["n1", "n2"].map(member).to_vec()));
+    assert!(two.starts_with("too few nodes: each blob is on 2 nodes, "), "{two}");
+    assert!(two.contains("add 1 node with") && two.contains("nothing can be pushed while"), "{two}");
+    let mut third = status(["n1", "n2", "n3"].map(member).to_vec());
+    third.members[2].state = "joining".into();
+    let third = said(&third);
+    assert!(third.starts_with("changing: n3 is joining; each blob is on 2 nodes"), "{third}");
+    let one_down = said(&status(vec![member("n1"), down("n2", 20_300, None)]));
+    assert!(!one_down.contains("each blob is on"), "{one_down}");
+    assert!(one_down.contains("the one that is up is too few for 3 copies"), "{one_down}");
 }
 
 #[test]

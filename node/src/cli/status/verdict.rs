@@ -9,6 +9,7 @@ use crate::admin::document::StatusDocument;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Severity {
     Healthy,
+    TooFew,
     Changing,
     Repairing,
     Degraded,
@@ -21,6 +22,7 @@ impl Severity {
     fn as_str(self) -> &'static str {
         match self {
             Severity::Healthy => "healthy",
+            Severity::TooFew => "too few nodes",
             Severity::Changing => "changing",
             Severity::Repairing => "repairing",
             Severity::Degraded => "DEGRADED",
@@ -69,13 +71,18 @@ impl Verdict {
     pub(super) fn line(&self, status: &StatusDocument) -> String {
         let findings = match self.severity {
             Severity::Healthy => {
-                let count = status.members.len();
-                let (nodes, answer) = if count == 1 { ("node", "answers") } else { ("nodes", "answer") };
-                format!("{count} {nodes} {answer}, every blob has its copies")
+                let count = status.members.len() as u64;
+                let answer = if count == 1 { "answers" } else { "answer" };
+                format!("{} {answer}, every blob has its copies", nodes(count))
             }
             _ => self.findings.join("; "),
         };
         let advice: String = self.advice.iter().map(|advice| format!("\n  to do: {advice}")).collect();
         format!("{}: {findings}{advice}", self.severity.as_str())
     }
+}
+
+/// So many nodes, in words.
+pub(super) fn nodes(count: u64) -> String {
+    if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
 }
