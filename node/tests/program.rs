@@ -2,6 +2,8 @@
 
 #[path = "program/dev.rs"]
 mod dev;
+#[path = "program/moved.rs"]
+mod moved;
 #[path = "program/run.rs"]
 mod run;
 #[path = "program/typed.rs"]

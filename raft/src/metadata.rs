@@ -18,6 +18,7 @@ mod open;
 mod propose;
 mod reads;
 mod receive;
+mod row;
 mod service;
 mod settings;
 mod sight;

@@ -33,13 +33,14 @@ pub(super) async fn open(
     let peers = Peers::new(PeerSettings {
         identity: disk.identity.clone(),
         cluster_dir: disk.cluster_dir.clone(),
-        me,
+        me: me.clone(),
         join: config.cluster.join.clone(),
         dial: config.cluster.dial.clone(),
         cluster: None,
     })?;
     let metadata = Metadata::open(trow_raft::Settings {
         id: disk.identity.id(),
+        row: Some(me),
         dir: disk.data.path().join("raft"),
         heartbeat: config.raft.heartbeat,
         election: config.raft.election.clone(),

@@ -99,6 +99,11 @@ impl Dev {
 
     /// Starts a node with its printed command, from another directory.
     pub fn restart(&self, node: usize) -> Restarted {
+        self.restart_with(node, &[])
+    }
+
+    /// The same with further flags.
+    pub fn restart_with(&self, node: usize, flags: &[&str]) -> Restarted {
         let line: Vec<&str> = self.nodes[node]["serve_command"]
             .as_array()
             .unwrap()
@@ -108,6 +113,7 @@ impl Dev {
         let mut command = Command::new(line[0]);
         command
             .args(&line[1..])
+            .args(flags)
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,19 +1,13 @@
-//! The feature level: what may be proposed, and what this node says that it supports.
+//! The feature level: what may be proposed.
 //!
-//! Always holds: a command above the cluster's level is not proposed and not taken in from others;
-//! this node's row comes to say what the program that runs supports, be it more or less than the one
-//! before it did. Never does: raise the level, which is the controller's.
-
-use std::time::Duration;
+//! Always holds: a command above the cluster's level is not proposed and not taken in from others.
+//! Never does: raise the level, which is the controller's, or say what this build supports, which the
+//! node's row does.
 
 use super::Metadata;
-use crate::command::{Command, LEVEL, Outcome, SYSTEM};
-use crate::member::Member;
+#[cfg(feature = "next-level")]
+use crate::command::{Command, SYSTEM};
 use crate::planted::Variant;
-
-/// How long a read of the row may take, and how long it is until another try.
-const READ: Duration = Duration::from_secs(5);
-const AGAIN: Duration = Duration::from_millis(500);
 
 impl Metadata {
     /// Whether a command of `level` may be proposed now, and if not, why. The first level is
@@ -30,47 +24,12 @@ impl Metadata {
     }
 }
 
-/// Makes this node's row say what this program supports, and ends when it does.
-pub(super) async fn report(metadata: Metadata) {
-    while !says_so(&metadata).await {
-        tokio::time::sleep(AGAIN).await;
-    }
-}
-
-async fn says_so(metadata: &Metadata) -> bool {
-    let Ok(view) = metadata.read(READ).await else { return false };
-    // One that is not a member yet says it when it joins.
-    let Ok(Some(row)) = view.member(metadata.id()) else { return false };
-    let before = row.max_level;
-    if before == LEVEL {
-        return true;
-    }
-    drop(view);
-    let command = Command::ChangeMember { member: Member { max_level: LEVEL, ..row } };
-    match metadata.propose(SYSTEM, command).await.map(|applied| applied.outcome) {
-        Ok(Outcome::Done) => {
-            tracing::info!(
-                before,
-                now = LEVEL,
-                "the cluster knows which feature level this version supports"
-            );
-        }
-        Ok(Outcome::Refused(why)) => {
-            tracing::warn!(before, now = LEVEL, %why, "the feature level that this version supports is refused")
-        }
-        Err(error) => {
-            tracing::debug!(cause = %error, "the cluster does not know this version's feature level yet")
-        }
-    }
-    false
-}
-
 /// Proposes the command of the next level once in each term and level, and says what came of it.
 #[cfg(feature = "next-level")]
 pub(super) async fn probe(metadata: Metadata) {
     let mut tried = None;
     loop {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         let leadership = metadata.leadership();
         let level = metadata.local().level().unwrap_or_default();
         let now = (leadership.term, level);

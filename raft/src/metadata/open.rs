@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     InitializeError, Inner, Metadata, OpenError, Settings, boot, complaints, install, leader, leadership,
-    level, propose, reads, receive, upkeep,
+    propose, reads, receive, row, upkeep,
 };
 use crate::consensus::align;
 use crate::consensus::log_store::LogStore;
@@ -98,9 +98,9 @@ impl Metadata {
         metadata.spawn(reads::run_rounds(metadata.clone(), asked));
         metadata.spawn(reads::first_read(metadata.clone()));
         metadata.spawn(upkeep::run(metadata.clone(), reserve));
-        metadata.spawn(level::report(metadata.clone()));
+        metadata.spawn(row::correct(metadata.clone()));
         #[cfg(feature = "next-level")]
-        metadata.spawn(level::probe(metadata.clone()));
+        metadata.spawn(super::level::probe(metadata.clone()));
         metadata.spawn(controller::run(metadata.clone()));
         Ok(metadata)
     }

@@ -13,6 +13,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 
 use crate::id::NodeId;
+use crate::member::Member;
 use crate::planted::Planted;
 
 /// Gives a channel to a peer that is proven to be that peer. Called per request: it must be
@@ -46,6 +47,8 @@ pub struct PeerId(pub NodeId);
 pub struct Settings {
     /// This node.
     pub id: NodeId,
+    /// What this node's row is to say of name, zone, weight and addresses; without it, what it says.
+    pub row: Option<Member>,
     /// The directory of log, state, reserve and start counter; made when missing. It belongs to
     /// this process alone: the caller holds the data directory's lock.
     pub dir: PathBuf,
@@ -81,6 +84,7 @@ impl Settings {
     pub fn alone(id: NodeId, dir: impl Into<PathBuf>) -> Self {
         Settings {
             id,
+            row: None,
             dir: dir.into(),
             heartbeat: Duration::from_millis(150),
             election: Duration::from_millis(500)..Duration::from_millis(800),

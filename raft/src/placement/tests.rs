@@ -208,6 +208,40 @@ fn a_zone_that_appears_is_used() {
 }
 
 #[test]
+fn a_changed_weight_moves_its_share_and_no_more() {
+    let mut world = World::new(3, 6);
+    world.settle();
+    let changed = world.members[0].id;
+    // 3072 copies over 600, then over 700, then over 600 again.
+    for (weight, ideal) in [(200, 878.0), (100, 512.0)] {
+        let before = world.loads()[&changed] as f64;
+        world.members[0].weight = weight;
+        let moved = world.settle() as f64;
+        let now = world.loads()[&changed] as f64;
+        assert!((now - ideal).abs() <= ideal * 0.1, "it owns {now}, ideal {ideal}");
+        let least = (now - before).abs();
+        assert!(moved >= least && moved <= least * 1.25 + 2.0, "{moved} moved from {before} to {now}");
+    }
+    world.check_balance();
+}
+
+#[test]
+fn a_changed_zone_spreads_every_partition_anew() {
+    let mut world = World::new(3, 6);
+    world.settle();
+    let (moved, stayed) = (world.members[0].id, world.members[1].id);
+    world.members[0].zone = "b".into();
+    world.members[2].zone = "b".into();
+    assert!(world.settle() > 0);
+    let other = world.members[2].id;
+    for row in &world.partitions {
+        let inside = row.owners.iter().filter(|owner| [moved, other].contains(&owner.node)).count();
+        assert!((1..3).contains(&inside) && row.owners.len() == 3, "{row:?}");
+    }
+    assert!(world.loads()[&stayed] > 0);
+}
+
+#[test]
 fn new_partitions_avoid_silent_members_while_others_can_take_them() {
     let mut world = World::new(3, 5);
     let silent = world.members[2].id;
