@@ -9,9 +9,14 @@ use super::tree::{Config, Upstream};
 /// Sections and keys of capabilities that this version does not have.
 const LATER: &[&str] = &["webhook.", "gc.interval", "scrub.", "cache.", "upstream.", "prefixes."];
 
+/// Whether the setting belongs to a capability that this version does not have.
+pub(super) fn is_later(key: &str) -> bool {
+    LATER.iter().any(|later| key.starts_with(later) || Some(key) == later.strip_suffix('.'))
+}
+
 /// Those of the settings that change something which has no effect.
 pub(super) fn without(reader: &Reader) -> Vec<String> {
-    let later = reader.set().filter(|key| LATER.iter().any(|later| key.starts_with(later)));
+    let later = reader.set().filter(|key| is_later(key));
     // What no setting at all is read as.
     let defaults = with(reader, "");
     later.filter(|key| with(reader, key) != defaults).map(str::to_owned).collect()
