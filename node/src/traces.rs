@@ -2,8 +2,10 @@
 //!
 //! Each request is a span, and so is what another node does for it; `traceparent` carries the trace
 //! from the client to the node and from node to node. Always holds: without a collector nothing is
-//! dialled and nothing is recorded; with one that is slow or gone, spans are dropped, and no request
-//! waits. Never does: decide what is recorded, which the client's `traceparent` does.
+//! dialled and nothing is recorded; with one that is slow or gone, spans are dropped, which is logged,
+//! and no request waits. Never does: decide what is recorded, which the client's `traceparent` does.
+
+mod collector;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -55,6 +57,7 @@ where
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(EXPORT);
         let exporter = exporter.build().map_err(|error| error.to_string())?;
         let resource = Resource::builder().with_service_name("trow").build();
+        let exporter = collector::Watched::new(exporter, endpoint);
         SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()
     };
     let tracer = provider.tracer("trow");

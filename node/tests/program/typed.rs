@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use crate::dev::Dev;
-use crate::run::{command, trow_with};
+use crate::run::{ask, command, trow_with, until};
 
 /// Every variable that is not a setting, as a template writes those that it has no value for.
 const EMPTY: [(&str, &str); 7] = [
@@ -59,7 +59,7 @@ fn a_node_whose_log_nobody_reads_goes_on() {
         .spawn()
         .unwrap();
     // It logs long before it has made its cluster's directory, and goes on to make it.
-    crate::run::until("the node to make its cluster directory", || {
+    until("the node to make its cluster directory", || {
         assert!(node.try_wait().unwrap().is_none(), "it ended");
         data_dir.join("cluster/admin.token").exists().then_some(())
     });
@@ -69,21 +69,37 @@ fn a_node_whose_log_nobody_reads_goes_on() {
 }
 
 #[test]
-fn what_dev_is_told_of_logs_and_traces_goes_to_its_nodes() {
+fn what_dev_is_told_of_logs_and_traces_goes_to_its_nodes_which_say_that_nobody_takes_traces() {
     let dir = tempfile::tempdir().unwrap();
     // Nobody listens there; flags win over variables.
     let collector = "http://127.0.0.1:1";
-    let variables =
-        [("TROW_LOG", "error"), ("TROW_OTLP_ENDPOINT", "http://127.0.0.1:2"), ("TROW_CONFIG", "/nowhere")];
+    let variables = [
+        ("TROW_LOG", "error"),
+        ("TROW_OTLP_ENDPOINT", "http://127.0.0.1:2"),
+        ("TROW_CONFIG", "/nowhere"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+    ];
     let told = ["--log", "debug", "--log-format", "json", "--otlp-endpoint", collector];
     let dev = Dev::start_with(dir.path(), 1, &variables, &told);
     let command: Vec<&str> =
         dev.nodes[0]["serve_command"].as_array().unwrap().iter().filter_map(|word| word.as_str()).collect();
     assert!(command.ends_with(&told), "{command:?}");
     assert!(command.iter().all(|word| !word.contains("TROW_")), "{command:?}");
-    let log = std::fs::read_to_string(dir.path().join("dev/n1.log")).unwrap();
-    let lines: Vec<serde_json::Value> =
-        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
-    assert!(lines.iter().any(|line| line["level"] == "DEBUG"), "{log}");
+    let log = || -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(dir.path().join("dev/n1.log")).unwrap();
+        // The last line may not be whole yet.
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+    };
+    assert!(log().iter().any(|line| line["level"] == "DEBUG"));
+
+    ask(dev.field(0, "client"), "GET", "/v2/", None).unwrap();
+    let said = || {
+        let lines = log().into_iter().filter(|line| line["collector"] == collector);
+        Some(lines.collect::<Vec<_>>()).filter(|lines| !lines.is_empty())
+    };
+    let said = until("a word on the collector", said);
+    assert_eq!((said.len(), &said[0]["level"]), (1, &"WARN".into()), "{said:?}");
+    assert!(said[0]["message"].as_str().unwrap().contains("mend --otlp-endpoint"), "{said:?}");
     dev.terminate();
 }
