@@ -8,12 +8,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
 
 use super::client::Client;
-use super::status::shown;
+use super::status::{shown, summary};
 use super::{Failure, Output, Server, Unanswered, block_on, note, print, print_json, print_line};
 use crate::admin::document::{HealthDocument, StatusDocument};
 
 /// How often a condition is looked at again.
 const POLL: Duration = Duration::from_millis(250);
+/// Without an answer for this long, the status is asked as well: it waits for fewer than the condition.
+const SLOW: Duration = Duration::from_millis(500);
 
 /// `trow cluster`.
 #[derive(Debug, Subcommand)]
@@ -205,10 +207,23 @@ async fn wait(
     let path = format!("health?for={}", word(condition));
     let unmet = |why: &str| HealthDocument { condition: word(condition).into(), met: false, why: why.into() };
     let mut last: Option<(HealthDocument, Failure)> = None;
+    let mut status = std::pin::pin!(async {
+        tokio::time::sleep(SLOW).await;
+        client.ask::<StatusDocument>(Method::GET, "status").await.ok()
+    });
+    // None: it was not answered yet.
+    let mut known: Option<Option<StatusDocument>> = None;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let ask = client.ask::<HealthDocument>(Method::GET, &path);
-        match tokio::time::timeout(left.max(POLL), ask).await {
+        let mut ask = std::pin::pin!(tokio::time::timeout(left.max(POLL), ask));
+        let answer = loop {
+            tokio::select! {
+                answer = &mut ask => break answer,
+                answer = &mut status, if known.is_none() && last.is_none() => known = Some(answer),
+            }
+        };
+        match answer {
             Ok(Ok(health)) if health.met => return Ok((health, None)),
             Ok(Ok(health)) => {
                 let why = format!("time is up: not {}: {}", word(condition), health.why);
@@ -228,11 +243,13 @@ async fn wait(
         let why = last.as_ref().map_or_else(|| "no answer yet".to_owned(), |(health, _)| health.why.clone());
         if Instant::now() + POLL >= end {
             let silent = || {
-                let why = format!(
-                    "no answer within {}: the node asks every member, and one that is silent is waited for; \
-                     allow it 10s with --timeout, or ask `trow cluster status`",
-                    humantime::format_duration(timeout)
-                );
+                let within = humantime::format_duration(timeout);
+                let why = match known.flatten() {
+                    Some(status) => format!("not known to be {}; {}", word(condition), summary(&status)),
+                    None => format!(
+                        "no answer within {within}; a member that is silent is waited for: allow more with --timeout"
+                    ),
+                };
                 (unmet(&why), Failure::Failed(format!("time is up: {why}")))
             };
             let (health, failure) = last.unwrap_or_else(silent);

@@ -12,6 +12,11 @@ use super::{Table, human_bytes, human_duration};
 use crate::admin::document::StatusDocument;
 use verdict::Verdict;
 
+/// How it is, in one line.
+pub(super) fn summary(status: &StatusDocument) -> String {
+    Verdict::of(status).summary(status)
+}
+
 /// The whole of it.
 pub(super) fn shown(status: &StatusDocument) -> String {
     let blobs = &status.blobs;

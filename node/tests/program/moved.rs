@@ -1,5 +1,5 @@
-//! A member that is started again with other settings: what the cluster knows of it, and what it
-//! comes to hold.
+//! A member that is started again with other settings, or stands still: what the cluster knows of it,
+//! and what it comes to hold.
 
 use crate::dev::Dev;
 use crate::run::{ask, push_blob, trow_json, until};
@@ -31,4 +31,33 @@ fn a_node_that_comes_back_in_another_zone_is_known_there_and_every_blob_stays() 
         let got = ask(dev.field(3, "client"), "GET", &format!("/v2/a/b/blobs/{digest}"), None).unwrap();
         assert_eq!((got.status, got.body), (200, content(number)));
     }
+}
+
+/// A node that stands still until this is dropped.
+struct Paused<'a>(&'a Dev, usize);
+
+impl<'a> Paused<'a> {
+    fn node(dev: &'a Dev, node: usize) -> Self {
+        dev.pause(node);
+        Paused(dev, node)
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.0.resume(self.1);
+    }
+}
+
+#[test]
+fn a_short_wait_names_the_node_that_stands_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = Dev::start(dir.path(), 3);
+    let _paused = Paused::node(&dev, 2);
+    // An election may come first; from then on it is known who is silent.
+    let said = until("the silent node to be named", || {
+        let run = dev.cli(0, &["cluster", "wait", "--for", "healthy", "--timeout", "2s"]).expect(1);
+        run.err.contains("n3").then_some(run.err)
+    });
+    assert!(said.starts_with("trow: time is up: not "), "{said}");
 }

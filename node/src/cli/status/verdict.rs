@@ -67,8 +67,8 @@ impl Verdict {
         verdict
     }
 
-    /// The verdict, and under it the advice.
-    pub(super) fn line(&self, status: &StatusDocument) -> String {
+    /// The verdict in one line.
+    pub(super) fn summary(&self, status: &StatusDocument) -> String {
         let findings = match self.severity {
             Severity::Healthy => {
                 let count = status.members.len() as u64;
@@ -77,8 +77,13 @@ impl Verdict {
             }
             _ => self.findings.join("; "),
         };
+        format!("{}: {findings}", self.severity.as_str())
+    }
+
+    /// The same, and under it the advice.
+    pub(super) fn line(&self, status: &StatusDocument) -> String {
         let advice: String = self.advice.iter().map(|advice| format!("\n  to do: {advice}")).collect();
-        format!("{}: {findings}{advice}", self.severity.as_str())
+        format!("{}{advice}", self.summary(status))
     }
 }
 
