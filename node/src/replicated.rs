@@ -9,10 +9,12 @@ mod agreement;
 mod candidates;
 mod commit;
 mod evidence;
+mod fault;
 mod find;
 mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod passed;
 mod read;
 mod serve_peers;
 mod sessions;
@@ -22,7 +24,6 @@ mod tests;
 mod token;
 mod uploads;
 
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,12 +34,13 @@ use futures::future::join_all;
 use trow_api::blobs::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
 use trow_raft::{Algorithm, Applied, Digest, NodeId, Planted, RepoName};
 
-use crate::peer_blobs::wire::{Claimed, Fault};
+use crate::peer_blobs::wire::Claimed;
 use crate::peer_blobs::{HeldBy, PeerBlobs};
 use crate::store::Store;
 pub use agreement::Agreement;
+use fault::upload_error;
 pub use sessions::{Figures, Limits};
-use token::{Seal, Ticket};
+use token::{Seal, Ticket, now};
 use uploads::Uploads;
 
 /// How often expired sessions are looked for; more often when they expire sooner.
@@ -148,7 +150,7 @@ impl Replicated {
     /// The ticket in the client's token.
     fn ticket(&self, repo: &RepoName, token: &UploadToken) -> Result<Ticket, UploadError> {
         let seal = self.inner.uploads.seal();
-        let ticket = seal.open(repo, token.state(), uploads::now()).map_err(|_| UploadError::Unknown)?;
+        let ticket = seal.open(repo, token.state(), now()).map_err(|_| UploadError::Unknown)?;
         if ticket.id.to_string() == token.id() { Ok(ticket) } else { Err(UploadError::Unknown) }
     }
 
@@ -156,7 +158,7 @@ impl Replicated {
     fn token(&self, repo: &RepoName, claimed: &Claimed) -> Result<(UploadToken, u64), UploadError> {
         let seal = self.inner.uploads.seal();
         let garbled = || UploadError::Unavailable("a peer gave out a ticket that is not valid here".into());
-        let ticket = seal.open(repo, &claimed.ticket, uploads::now()).map_err(|_| garbled())?;
+        let ticket = seal.open(repo, &claimed.ticket, now()).map_err(|_| garbled())?;
         let token = UploadToken::new(ticket.id.to_string(), claimed.ticket.clone()).ok_or_else(garbled)?;
         Ok((token, claimed.length))
     }
@@ -221,18 +223,5 @@ impl Blobs for Replicated {
     async fn cancel(&self, repo: &RepoName, token: &UploadToken) -> Result<(), UploadError> {
         let ticket = self.ticket(repo, token)?;
         self.forward_cancel(repo, &ticket).await.map_err(upload_error)
-    }
-}
-
-/// What a fault means to the client.
-fn upload_error(fault: Fault) -> UploadError {
-    match fault {
-        Fault::Unknown | Fault::Stale { .. } => UploadError::Unknown,
-        Fault::OutOfOrder { have } => UploadError::OutOfOrder { have, token: None },
-        Fault::DigestMismatch => UploadError::DigestMismatch,
-        Fault::NoSpace => UploadError::NoSpace,
-        Fault::TooMany => UploadError::TooMany,
-        Fault::BrokeOff { why } => UploadError::ClientGone(io::Error::other(why)),
-        Fault::Unavailable { why } => UploadError::Unavailable(why),
     }
 }

@@ -13,7 +13,7 @@ use trow_api::blobs::UploadError;
 use trow_raft::metadata::ProposeError;
 use trow_raft::{Applied, Command, Digest, Evidence, Member, NodeId, Outcome, Refusal, RepoName};
 
-use super::uploads::{hold_fault, peer_fault, store_fault};
+use super::fault::{hold_fault, peer_fault, store_fault};
 use super::{Replicated, candidates, evidence};
 use crate::peer_blobs::PeerError;
 use crate::peer_blobs::wire::{Fault, Finished};

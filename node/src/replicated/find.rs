@@ -8,8 +8,8 @@ use trow_raft::{Algorithm, NodeId, RepoName};
 
 use super::Replicated;
 use super::candidates;
+use super::fault::peer_fault;
 use super::token::Ticket;
-use super::uploads::peer_fault;
 use crate::peer_blobs::wire::{Claimed, Fault, UploadQuery};
 use crate::peer_blobs::{PeerError, Upload};
 

@@ -4,21 +4,15 @@
 //! is found out from the mirror that takes over; where the mirror lacks some of the body the
 //! client is told to try again, never that its content was wrong.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
 use trow_api::blobs::{ByteStream, UploadError};
 use trow_raft::{Digest, RepoName};
 
+use super::Replicated;
+use super::fault::{peer_fault, upload_error};
 use super::find::Place;
-use super::token::Ticket;
-use super::uploads::{drain, peer_fault};
-use super::{Replicated, upload_error};
+use super::passed::{Passed, counted};
+use super::token::{Ticket, now};
+use super::uploads::drain;
 use crate::peer_blobs::wire::{Claimed, Fault, Finished, UploadQuery};
 use crate::peer_blobs::{PeerError, Upload, body_of};
 
@@ -40,7 +34,7 @@ impl Replicated {
         if begin != place.claimed.length {
             return Err(self.out_of_order(repo, &place).await);
         }
-        let (body, seen) = watch(body);
+        let (body, passed) = counted(body);
         let lost = match self.append_at(repo, &place, begin, Box::pin(body)).await {
             Ok(claimed) => return Ok(claimed),
             Err(PeerError::Fault(Fault::OutOfOrder { .. })) => {
@@ -49,7 +43,7 @@ impl Replicated {
             Err(error) => error,
         };
         let current = self.opened(repo, &place).map_err(upload_error)?;
-        let place = self.after_loss(repo, &current, begin, &seen, lost, false).await?;
+        let place = self.after_loss(repo, &current, begin, &passed, lost, false).await?;
         // What the home has counts once its mirrors have it too.
         self.progress_at(repo, &place).await.map_err(upload_error)
     }
@@ -93,7 +87,7 @@ impl Replicated {
         if !place.claimed.closed && (!in_order || begin > place.claimed.length) {
             return Err(self.out_of_order(repo, &place).await);
         }
-        let (body, seen) = watch(body);
+        let (body, passed) = counted(body);
         let lost = match self.finish_at(repo, &place, digest, begin, Box::pin(body)).await {
             Ok(finished) => return Ok(finished),
             Err(PeerError::Fault(Fault::OutOfOrder { .. })) => {
@@ -102,7 +96,7 @@ impl Replicated {
             Err(error) => error,
         };
         let current = self.opened(repo, &place).map_err(upload_error)?;
-        let place = self.after_loss(repo, &current, begin, &seen, lost, true).await?;
+        let place = self.after_loss(repo, &current, begin, &passed, lost, true).await?;
         let end = place.claimed.length;
         let nothing = Box::pin(futures::stream::empty());
         let again = self.finish_at(repo, &place, digest, end, nothing).await;
@@ -159,7 +153,7 @@ impl Replicated {
     }
 
     fn opened(&self, repo: &RepoName, place: &Place) -> Result<Ticket, Fault> {
-        let opened = self.inner.uploads.seal().open(repo, &place.claimed.ticket, super::uploads::now());
+        let opened = self.inner.uploads.seal().open(repo, &place.claimed.ticket, now());
         opened.map_err(|_| Fault::unavailable("the ticket that a home gave out is not valid here"))
     }
 
@@ -180,11 +174,11 @@ impl Replicated {
         repo: &RepoName,
         ticket: &Ticket,
         begin: u64,
-        seen: &Seen,
+        passed: &Passed,
         error: PeerError,
         closing: bool,
     ) -> Result<Place, UploadError> {
-        if let Some(broke) = seen.broke() {
+        if let Some(broke) = passed.broke() {
             return Err(UploadError::ClientGone(broke));
         }
         let lost = match &error {
@@ -196,10 +190,10 @@ impl Replicated {
         if !lost {
             return Err(upload_error(peer_fault(error)));
         }
-        if !seen.ended.load(Ordering::Acquire) {
+        if !passed.is_ended() {
             return Err(UploadError::Unavailable(error.to_string()));
         }
-        let end = begin + seen.count.load(Ordering::Acquire);
+        let end = begin + passed.count();
         let fault = peer_fault(error);
         let place = self.find_without_home(repo, ticket, closing, fault).await.map_err(upload_error)?;
         if place.claimed.length >= end || (closing && place.claimed.closed) {
@@ -210,52 +204,5 @@ impl Replicated {
                 "the upload moved in mid-body and has {have} bytes of {end}"
             )))
         }
-    }
-}
-
-/// What went through a body.
-#[derive(Default)]
-struct Seen {
-    count: AtomicU64,
-    ended: AtomicBool,
-    broke: Mutex<Option<io::Error>>,
-}
-
-impl Seen {
-    fn broke(&self) -> Option<io::Error> {
-        self.broke.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// Passes a body on and notes what went through it.
-fn watch(body: ByteStream) -> (Watched, Arc<Seen>) {
-    let seen = Arc::new(Seen::default());
-    // Of one that has nothing nobody need ask for the end.
-    seen.ended.store(body.size_hint().1 == Some(0), Ordering::Release);
-    (Watched { body, seen: seen.clone() }, seen)
-}
-
-struct Watched {
-    body: ByteStream,
-    seen: Arc<Seen>,
-}
-
-impl Stream for Watched {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = self.body.poll_next_unpin(cx);
-        match &next {
-            Poll::Ready(Some(Ok(bytes))) => {
-                self.seen.count.fetch_add(bytes.len() as u64, Ordering::AcqRel);
-            }
-            Poll::Ready(Some(Err(error))) => {
-                let copy = io::Error::new(error.kind(), error.to_string());
-                *self.seen.broke.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
-            }
-            Poll::Ready(None) => self.seen.ended.store(true, Ordering::Release),
-            Poll::Pending => {}
-        }
-        next
     }
 }

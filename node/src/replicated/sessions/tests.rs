@@ -1,5 +1,7 @@
 //! Sessions in use stay, others expire, and the limits count what is open.
 
+use std::time::Duration;
+
 use super::*;
 
 const LIMITS: Limits = Limits { expiry: Duration::from_secs(10), max_sessions: 2, max_bytes: 100 };

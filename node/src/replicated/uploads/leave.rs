@@ -50,8 +50,8 @@ impl Uploads {
         }
         // A mirror may have restarted since it was last heard, and have nothing any more.
         state.acked.clear();
-        let level = self.level(session, &mut state).await;
-        if let Err(fault) = self.settle_fault(session, &mut state, level) {
+        let caught_up = self.catch_up(session, &mut state).await;
+        if let Err(fault) = self.settle_fault(session, &mut state, caught_up) {
             debug!(upload = %session.id, %fault, "an upload cannot be handed on");
             return false;
         }

@@ -13,10 +13,11 @@ use tokio::sync::OwnedMutexGuard;
 use trow_api::blobs::ByteStream;
 use trow_raft::{Digest, RepoName};
 
+use super::super::fault::{hold_fault, store_fault};
 use super::super::sessions::{Content, Glance, Session, State};
 use super::super::task;
 use super::super::token::Ticket;
-use super::{Uploads, hold_fault, store_fault};
+use super::Uploads;
 use crate::peer_blobs::wire::{Fault, Finished, Length};
 
 /// A home that sends nothing for this long in mid-body is gone; its clients are cut off sooner.

@@ -1,74 +1,25 @@
 //! Bytes from a body into the staged file and, at the same pace, to the mirrors.
 //!
 //! Always holds: a mirror is sent only what was written here first, so that its content is a
-//! prefix of ours; a few pieces per mirror are in flight, never more. A mirror that fails is
-//! dropped from the feed and brought level later; a slow one slows the client down.
+//! prefix of ours. A mirror that fails is dropped from the feed and brought level later; a slow
+//! one slows the client down.
 
-use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tokio_stream::wrappers::ReceiverStream;
 use tracing::debug;
 use trow_api::blobs::ByteStream;
-use trow_raft::{NodeId, RepoName, Variant};
+use trow_raft::Variant;
 
+use super::super::fault::store_fault;
 use super::super::sessions::{Content, Session, State};
-use super::super::task;
-use super::{Uploads, store_fault};
-use crate::peer_blobs::wire::{Fault, Length, UploadQuery};
-use crate::peer_blobs::{PeerBlobs, PeerError, Upload, body_of};
+use super::Uploads;
+use super::feed::{Feed, PIECE};
+use crate::peer_blobs::wire::Fault;
 
-/// Bytes given on at once.
-pub(super) const PIECE: usize = 64 << 10;
-/// Pieces that may wait for one mirror: half a MiB at most.
-const IN_FLIGHT: usize = 8;
 /// A body that brings nothing for this long has broken off.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// The way to one mirror for the length of one body.
-pub(super) struct Feed {
-    node: NodeId,
-    pieces: mpsc::Sender<io::Result<Bytes>>,
-    reply: JoinHandle<Result<Length, PeerError>>,
-}
-
-impl Feed {
-    /// Begins to send at byte `at`.
-    pub(super) fn new(peers: &PeerBlobs, node: NodeId, repo: &RepoName, ticket: &str, at: u64) -> Feed {
-        let (pieces, received) = mpsc::channel(IN_FLIGHT);
-        let (peers, repo, ticket) = (peers.clone(), repo.clone(), ticket.to_owned());
-        let reply = task::spawn(async move {
-            let query = UploadQuery { at: Some(at), ..UploadQuery::default() };
-            let upload = Upload { repo: &repo, ticket: &ticket };
-            peers.mirror_append(node, upload, &query, body_of(ReceiverStream::new(received))).await
-        });
-        Feed { node, pieces, reply }
-    }
-
-    /// Sends one piece; `false` when the mirror takes no more.
-    pub(super) async fn send(&self, peers: &PeerBlobs, piece: Bytes) -> bool {
-        peers.pass(self.node, &self.pieces, Ok(piece)).await
-    }
-
-    /// Ends the body and hears how much the mirror has.
-    pub(super) async fn finish(self) -> Result<u64, Fault> {
-        drop(self.pieces);
-        match self.reply.await {
-            Ok(Ok(Length { length })) => Ok(length),
-            Ok(Err(error)) => Err(super::peer_fault(error)),
-            Err(stopped) => Err(Fault::unavailable(stopped)),
-        }
-    }
-
-    /// Breaks the body off.
-    pub(super) fn abort(self) {
-        self.reply.abort();
-    }
-}
 
 impl Uploads {
     /// Writes `body` behind what is there, its first `skip` bytes left out.
@@ -76,7 +27,7 @@ impl Uploads {
     /// # Errors
     /// What arrived before the error stays, unless the file itself failed: then the content is
     /// [`Content::Gone`].
-    pub(super) async fn pour(
+    pub(super) async fn receive(
         &self,
         session: &Session,
         state: &mut State,

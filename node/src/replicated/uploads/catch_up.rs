@@ -1,6 +1,6 @@
 //! Keeping an upload's mirrors at the length of its home.
 //!
-//! Always holds: after [`Uploads::level`] the session has as many mirrors as the write quorum
+//! Always holds: after [`Uploads::catch_up`] the session has as many mirrors as the write quorum
 //! asks for beside the home, and each has written exactly what the home has.
 
 use std::collections::BTreeMap;
@@ -10,9 +10,10 @@ use tracing::info;
 use trow_raft::{NodeId, Variant};
 
 use super::super::candidates;
+use super::super::fault::{peer_fault, store_fault};
 use super::super::sessions::{Content, Session, State};
-use super::pour::{Feed, PIECE};
-use super::{Uploads, peer_fault, store_fault};
+use super::Uploads;
+use super::feed::{Feed, PIECE};
 use crate::peer_blobs::Upload;
 use crate::peer_blobs::wire::{Fault, UploadQuery};
 use crate::store::Staged;
@@ -24,7 +25,7 @@ impl Uploads {
     /// # Errors
     /// [`Fault::Stale`] when one has another home by now; [`Fault::Unavailable`] when too few
     /// members can be reached. What is here stays in both cases.
-    pub(super) async fn level(&self, session: &Session, state: &mut State) -> Result<(), Fault> {
+    pub(super) async fn catch_up(&self, session: &Session, state: &mut State) -> Result<(), Fault> {
         // A request that was dropped in mid-body left it unsaid how far it came.
         self.flush(session, state).await?;
         let State { content, acked, lost, former } = state;
@@ -39,7 +40,9 @@ impl Uploads {
         let mut level = Vec::new();
         let mut full = None;
         for mirror in known.iter().filter(|mirror| !lost.contains(mirror)) {
-            if acked.get(mirror) == Some(&length) || self.bring(session, staged, *mirror, &mut full).await? {
+            if acked.get(mirror) == Some(&length)
+                || self.catch_up_one(session, staged, *mirror, &mut full).await?
+            {
                 level.push(*mirror);
             }
         }
@@ -58,7 +61,7 @@ impl Uploads {
             };
             asked.push(next);
             former.insert(next);
-            if self.bring(session, staged, next, &mut full).await? {
+            if self.catch_up_one(session, staged, next, &mut full).await? {
                 level.push(next);
             }
         }
@@ -75,14 +78,14 @@ impl Uploads {
 
     /// Makes `mirror` one and sends it what it lacks; `false` when it cannot be used. Notes in
     /// `full` when that is because it has no room.
-    async fn bring(
+    async fn catch_up_one(
         &self,
         session: &Session,
         staged: &mut Staged,
         mirror: NodeId,
         full: &mut Option<Fault>,
     ) -> Result<bool, Fault> {
-        match self.try_bring(session, staged, mirror).await {
+        match self.try_catch_up_one(session, staged, mirror).await {
             Ok(()) => Ok(true),
             Err(Fault::Stale { .. }) if self.inner.planted.is(Variant::H2WakingHome) => Ok(true),
             Err(fault @ Fault::Stale { .. }) => Err(fault),
@@ -96,7 +99,12 @@ impl Uploads {
         }
     }
 
-    async fn try_bring(&self, session: &Session, staged: &mut Staged, mirror: NodeId) -> Result<(), Fault> {
+    async fn try_catch_up_one(
+        &self,
+        session: &Session,
+        staged: &mut Staged,
+        mirror: NodeId,
+    ) -> Result<(), Fault> {
         let ticket = self.ticket_text(session);
         let upload = Upload { repo: &session.repo, ticket: &ticket };
         let peers = &self.inner.peers;
