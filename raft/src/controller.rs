@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::command::{Command, LEVEL, SYSTEM};
 use crate::id::NodeId;
 use crate::member::MemberState;
-use crate::metadata::{Metadata, Sight};
+use crate::metadata::{Liveness, Metadata};
 use crate::state::{StateError, View};
 use decide::{Observed, Step};
 
@@ -25,42 +25,42 @@ const EVERY: Duration = Duration::from_millis(250);
 pub(crate) async fn run(metadata: Metadata) {
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut office: Option<Office> = None;
+    let mut leader_term: Option<LeaderTerm> = None;
     loop {
         tick.tick().await;
-        let Some(sight) = metadata.sight() else {
-            office = None;
+        let Some(liveness) = metadata.liveness() else {
+            leader_term = None;
             continue;
         };
-        if office.as_ref().is_none_or(|office| office.term != sight.term) {
+        if leader_term.as_ref().is_none_or(|leader_term| leader_term.term != liveness.term) {
             // What earlier leaders committed must be applied before anything is concluded.
             if metadata.read(Duration::from_secs(2)).await.is_err() {
                 continue;
             }
-            office = Some(Office { term: sight.term, ticked: Instant::now() });
+            leader_term = Some(LeaderTerm { term: liveness.term, ticked: Instant::now() });
         }
-        let Some(office) = &mut office else { continue };
-        if let Err(error) = office.act(&metadata, &sight).await {
+        let Some(leader_term) = &mut leader_term else { continue };
+        if let Err(error) = leader_term.act(&metadata, &liveness).await {
             tracing::error!(cause = %error, "the leader cannot read its state and changes nothing; check the disk, then start the node again");
         }
     }
 }
 
 /// One term of leading.
-struct Office {
+struct LeaderTerm {
     term: u64,
     ticked: Instant,
 }
 
-impl Office {
-    async fn act(&mut self, metadata: &Metadata, sight: &Sight) -> Result<(), StateError> {
+impl LeaderTerm {
+    async fn act(&mut self, metadata: &Metadata, liveness: &Liveness) -> Result<(), StateError> {
         let view = metadata.local();
         if view.cluster()?.is_none() {
             return Ok(());
         }
         let members = view.members()?;
         let me = metadata.id();
-        if let Some(gone) = removed(&view, sight)? {
+        if let Some(gone) = removed(&view, liveness)? {
             if gone != me {
                 drop_node(metadata, gone).await;
             } else {
@@ -69,7 +69,7 @@ impl Office {
             return Ok(());
         }
         if members.iter().any(|row| row.id == me && row.state == MemberState::Draining)
-            && sight.voters.len() > 1
+            && liveness.voters.len() > 1
         {
             // The successor removes this node once nothing needs it.
             metadata.transfer_leadership().await;
@@ -85,12 +85,12 @@ impl Office {
         let seen = Observed {
             me,
             members: &members,
-            voters: &sight.voters,
+            voters: &liveness.voters,
             partitions: &partitions,
             base: view.partitions_base()?,
             away: &away,
-            silence: &sight.silence,
-            lag: &sight.lag,
+            silence: &liveness.silence,
+            lag: &liveness.lag,
             grace: metadata.grace(),
             rf: view.rf()?,
             level: view.level()?,
@@ -112,8 +112,8 @@ impl Office {
 }
 
 /// A node that consensus still counts although the state removed it.
-fn removed(view: &View, sight: &Sight) -> Result<Option<NodeId>, StateError> {
-    for node in sight.voters.iter().chain(&sight.learners) {
+fn removed(view: &View, liveness: &Liveness) -> Result<Option<NodeId>, StateError> {
+    for node in liveness.voters.iter().chain(&liveness.learners) {
         if view.removed(*node)? {
             return Ok(Some(*node));
         }

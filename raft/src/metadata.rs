@@ -14,6 +14,7 @@ mod join;
 mod leader;
 mod leadership;
 mod level;
+mod liveness;
 mod open;
 mod propose;
 mod reads;
@@ -21,7 +22,6 @@ mod receive;
 mod row;
 mod service;
 mod settings;
-mod sight;
 mod upkeep;
 
 use std::collections::BTreeSet;
@@ -33,9 +33,9 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 pub use error::{InitializeError, JoinError, NoQuorum, OpenError, ProposeError};
+pub(crate) use liveness::Liveness;
 pub use service::Service;
 pub use settings::{Annotate, Connect, ConnectError, PeerId, Settings, Silence};
-pub(crate) use sight::Sight;
 
 use crate::changes::Changes;
 use crate::consensus::log_store::LogStore;

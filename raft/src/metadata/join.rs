@@ -81,8 +81,8 @@ impl Metadata {
     /// Whether this leader neither heard `node` for [`GONE`] by any channel nor reaches it now. A
     /// node that this process never heard counts from the start of the process.
     async fn is_gone(&self, node: NodeId) -> Result<bool, Proposed> {
-        let Some(sight) = self.sight() else { return Err(Proposed::Forward) };
-        let silence = sight.silence.get(&node).copied().unwrap_or_else(|| {
+        let Some(liveness) = self.liveness() else { return Err(Proposed::Forward) };
+        let silence = liveness.silence.get(&node).copied().unwrap_or_else(|| {
             let listened = self.0.opened.elapsed();
             (self.0.settings.silence)(node).map_or(listened, |silence| silence.min(listened))
         });

@@ -27,7 +27,7 @@ impl Node {
 
 /// One partition in the plan. Numbers are places in [`Board::nodes`].
 #[derive(Default)]
-pub(super) struct Seat {
+pub(super) struct PlannedPartition {
     /// At most `copies` of them.
     pub(super) owners: Vec<usize>,
     /// Owners that should go; they stay while no owner that stays is live and ready.
@@ -38,7 +38,7 @@ pub(super) struct Seat {
 
 pub(super) struct Board {
     pub(super) nodes: Vec<Node>,
-    pub(super) seats: Vec<Seat>,
+    pub(super) partitions: Vec<PlannedPartition>,
     pub(super) copies: usize,
     /// Whether owners can and should lie in two zones.
     pub(super) zoned: bool,
@@ -72,32 +72,32 @@ impl Board {
             load: 0,
         });
         let nodes: Vec<Node> = nodes.collect();
-        let seats = (0..usize::from(PartitionId::COUNT)).map(|at| {
-            let mut seat = Seat::default();
+        let partitions = (0..usize::from(PartitionId::COUNT)).map(|at| {
+            let mut partition = PlannedPartition::default();
             for owner in current.get(at).map(|row| row.owners.as_slice()).unwrap_or_default() {
                 // Owners that may own nothing any more just go.
                 let Ok(node) = nodes.binary_search_by_key(&owner.node, |node| node.id) else { continue };
-                seat.owners.push(node);
+                partition.owners.push(node);
                 if owner.ready && nodes[node].live {
-                    seat.ready.push(node);
+                    partition.ready.push(node);
                 }
             }
-            seat
+            partition
         });
-        let seats = seats.collect();
-        let mut board = Board { nodes, seats, copies, zoned: zones.len() >= 2 && copies >= 2 };
+        let partitions = partitions.collect();
+        let mut board = Board { nodes, partitions, copies, zoned: zones.len() >= 2 && copies >= 2 };
         board.count();
         board
     }
 
     /// Counts loads, and marks what is beyond `copies` as leaving: the most loaded first.
     fn count(&mut self) {
-        for node in self.seats.iter().flat_map(|seat| &seat.owners) {
+        for node in self.partitions.iter().flat_map(|partition| &partition.owners) {
             self.nodes[*node].load += 1;
         }
-        for at in 0..self.seats.len() {
-            while self.seats[at].owners.len() > self.copies {
-                let Some(out) = self.most_loaded(&self.seats[at].owners) else { break };
+        for at in 0..self.partitions.len() {
+            while self.partitions[at].owners.len() > self.copies {
+                let Some(out) = self.most_loaded(&self.partitions[at].owners) else { break };
                 self.vacate(at, out);
             }
         }
@@ -115,17 +115,17 @@ impl Board {
 
     /// Takes a partition from an owner.
     pub(super) fn vacate(&mut self, at: usize, node: usize) {
-        let seat = &mut self.seats[at];
-        seat.owners.retain(|owner| *owner != node);
-        seat.leaving.push(node);
+        let partition = &mut self.partitions[at];
+        partition.owners.retain(|owner| *owner != node);
+        partition.leaving.push(node);
         self.nodes[node].load -= 1;
     }
 
     /// Gives a partition to a node that does not have it.
     pub(super) fn occupy(&mut self, at: usize, node: usize) {
-        let seat = &mut self.seats[at];
-        seat.leaving.retain(|leaving| *leaving != node);
-        seat.owners.push(node);
+        let partition = &mut self.partitions[at];
+        partition.leaving.retain(|leaving| *leaving != node);
+        partition.owners.push(node);
         self.nodes[node].load += 1;
     }
 
@@ -137,8 +137,8 @@ impl Board {
 
     /// Gives every partition its number of owners.
     pub(super) fn fill(&mut self) {
-        for at in 0..self.seats.len() {
-            while self.seats[at].owners.len() < self.copies {
+        for at in 0..self.partitions.len() {
+            while self.partitions[at].owners.len() < self.copies {
                 let Some(node) = self.candidate(at) else { break };
                 self.occupy(at, node);
             }
@@ -148,7 +148,7 @@ impl Board {
     /// The best new owner: live before silent, below its share before above, in a second zone
     /// when it is the last to be chosen; then by score.
     fn candidate(&self, at: usize) -> Option<usize> {
-        let owners = &self.seats[at].owners;
+        let owners = &self.partitions[at].owners;
         let last = owners.len() + 1 == self.copies;
         let free = (0..self.nodes.len()).filter(|node| !owners.contains(node));
         free.min_by(|a, b| {
@@ -170,8 +170,8 @@ impl Board {
 
     /// Moves one owner of each partition that lies in a single zone to a live node of another.
     pub(super) fn spread(&mut self) {
-        for at in 0..self.seats.len() {
-            let owners = &self.seats[at].owners;
+        for at in 0..self.partitions.len() {
+            let owners = &self.partitions[at].owners;
             if owners.len() < self.copies || self.is_spread(owners) {
                 continue;
             }
@@ -189,13 +189,13 @@ impl Board {
     pub(super) fn changes(mut self, current: &[Partition]) -> Vec<(PartitionId, Vec<NodeId>)> {
         let mut changes = Vec::new();
         for (at, id) in PartitionId::all().enumerate() {
-            let seat = &mut self.seats[at];
-            seat.owners.sort_by_key(|node| std::cmp::Reverse(score(self.nodes[*node].id, at)));
-            if !seat.owners.iter().any(|owner| seat.ready.contains(owner)) {
-                let stay = seat.leaving.iter().filter(|node| self.nodes[**node].live);
-                seat.owners.extend(stay.copied().collect::<Vec<_>>());
+            let partition = &mut self.partitions[at];
+            partition.owners.sort_by_key(|node| std::cmp::Reverse(score(self.nodes[*node].id, at)));
+            if !partition.owners.iter().any(|owner| partition.ready.contains(owner)) {
+                let stay = partition.leaving.iter().filter(|node| self.nodes[**node].live);
+                partition.owners.extend(stay.copied().collect::<Vec<_>>());
             }
-            let owners: Vec<NodeId> = seat.owners.iter().map(|node| self.nodes[*node].id).collect();
+            let owners: Vec<NodeId> = partition.owners.iter().map(|node| self.nodes[*node].id).collect();
             let before = current.get(at).map(|row| row.owners.as_slice()).unwrap_or_default();
             let same =
                 before.len() == owners.len() && before.iter().all(|owner| owners.contains(&owner.node));

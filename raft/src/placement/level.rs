@@ -41,16 +41,16 @@ impl Board {
 
     /// Gives `node` partitions in the order of its scores until it has enough.
     fn raise(&mut self, node: usize, only_surplus: bool) {
-        let mut order: Vec<usize> = (0..self.seats.len()).collect();
+        let mut order: Vec<usize> = (0..self.partitions.len()).collect();
         order.sort_by_key(|at| std::cmp::Reverse(score(self.nodes[node].id, *at)));
         for at in order {
             if self.nodes[node].load >= self.nodes[node].enough() {
                 return;
             }
-            if self.seats[at].owners.contains(&node) {
+            if self.partitions[at].owners.contains(&node) {
                 continue;
             }
-            let givers = self.seats[at].owners.iter().copied().filter(|giver| {
+            let givers = self.partitions[at].owners.iter().copied().filter(|giver| {
                 let surplus = self.nodes[*giver].load * 1000 > self.nodes[*giver].quota;
                 self.nodes[*giver].live && (surplus || !only_surplus) && self.may_swap(at, *giver, node)
             });
@@ -65,14 +65,14 @@ impl Board {
     /// Takes partitions from `node`, those that prefer it least first, until it has no surplus.
     fn lower(&mut self, node: usize) {
         let mut order: Vec<usize> =
-            (0..self.seats.len()).filter(|at| self.seats[*at].owners.contains(&node)).collect();
+            (0..self.partitions.len()).filter(|at| self.partitions[*at].owners.contains(&node)).collect();
         order.sort_by_key(|at| score(self.nodes[node].id, *at));
         for at in order {
             if self.nodes[node].load <= self.nodes[node].fill_below() {
                 return;
             }
             let takers = (0..self.nodes.len()).filter(|taker| {
-                let free = self.nodes[*taker].live && !self.seats[at].owners.contains(taker);
+                let free = self.nodes[*taker].live && !self.partitions[at].owners.contains(taker);
                 let room = self.nodes[*taker].load < self.nodes[*taker].fill_below();
                 free && room && self.may_swap(at, node, *taker) && self.still_fuller(node, *taker)
             });
@@ -86,8 +86,9 @@ impl Board {
 
     /// Whether the owners would still lie in two zones.
     fn may_swap(&self, at: usize, out: usize, into: usize) -> bool {
-        let stay = self.seats[at].owners.iter().copied().filter(|owner| *owner != out);
-        self.is_spread(&stay.chain([into]).collect::<Vec<_>>()) || !self.is_spread(&self.seats[at].owners)
+        let stay = self.partitions[at].owners.iter().copied().filter(|owner| *owner != out);
+        self.is_spread(&stay.chain([into]).collect::<Vec<_>>())
+            || !self.is_spread(&self.partitions[at].owners)
     }
 
     /// Whether `giver` would not end up with less than `taker`, each against its quota.

@@ -14,7 +14,7 @@ pub(super) fn quotas(members: &[&Member], copies: usize) -> Vec<u64> {
     let total = ALL * copies as u64;
     let everyone: Vec<usize> = (0..members.len()).collect();
     let mut quotas = vec![0; members.len()];
-    pour(members, &everyone, total, &mut quotas);
+    distribute(members, &everyone, total, &mut quotas);
     let mut zones: BTreeMap<&str, u64> = BTreeMap::new();
     for (member, quota) in members.iter().zip(&quotas) {
         *zones.entry(&member.zone).or_default() += quota;
@@ -24,14 +24,14 @@ pub(super) fn quotas(members: &[&Member], copies: usize) -> Vec<u64> {
     };
     if copies >= 2 && zones.len() >= 2 && total - inside < ALL {
         let (inside, outside) = everyone.iter().partition::<Vec<_>, _>(|at| members[**at].zone == **largest);
-        pour(members, &outside, ALL, &mut quotas);
-        pour(members, &inside, total - ALL, &mut quotas);
+        distribute(members, &outside, ALL, &mut quotas);
+        distribute(members, &inside, total - ALL, &mut quotas);
     }
     quotas
 }
 
 /// Shares `amount` out among `who` by weight; what would overflow a full member goes to the others.
-fn pour(members: &[&Member], who: &[usize], amount: u64, quotas: &mut [u64]) {
+fn distribute(members: &[&Member], who: &[usize], amount: u64, quotas: &mut [u64]) {
     let mut open = who.to_vec();
     let mut left = amount;
     loop {

@@ -13,7 +13,7 @@ use crate::consensus::types::Membership;
 use crate::id::NodeId;
 
 /// The members as the leader of `term` sees them.
-pub(crate) struct Sight {
+pub(crate) struct Liveness {
     pub term: u64,
     pub voters: BTreeSet<NodeId>,
     pub learners: BTreeSet<NodeId>,
@@ -35,7 +35,7 @@ impl Metadata {
     }
 
     /// What this node sees while it leads; none otherwise.
-    pub(crate) fn sight(&self) -> Option<Sight> {
+    pub(crate) fn liveness(&self) -> Option<Liveness> {
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         if metrics.state != ServerState::Leader || metrics.current_leader != Some(self.id().0) {
@@ -57,7 +57,7 @@ impl Metadata {
                 lag.insert(node, last.saturating_sub(matched.index));
             }
         }
-        Some(Sight {
+        Some(Liveness {
             term: metrics.current_term,
             voters: membership.voter_ids().map(NodeId).collect(),
             learners: membership.learner_ids().map(NodeId).collect(),
