@@ -24,7 +24,7 @@ use crate::query::Query;
 use crate::reads::Reads;
 use crate::route::{Route, shown};
 use crate::server::{Api, Label, Settings, method_not_allowed};
-use crate::upload::{self, Uploads};
+use crate::upload::{self, UploadEndpoint};
 use crate::{blob, headers, referrers, request_id, tags};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -204,8 +204,8 @@ impl Endpoints {
         }
     }
 
-    fn uploads<'a>(&'a self, repo: &'a trow_raft::RepoName, actor: &'a str) -> Uploads<'a> {
-        Uploads {
+    fn uploads<'a>(&'a self, repo: &'a trow_raft::RepoName, actor: &'a str) -> UploadEndpoint<'a> {
+        UploadEndpoint {
             reads: &self.reads,
             changes: &self.changes,
             blobs: &*self.blobs,

@@ -28,7 +28,7 @@ struct Inner<K, V, W> {
 
 /// How well a memory does, since the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct CacheStats {
     /// Asked for and given.
     pub hits: u64,
     /// Asked for and not there, or not good any more.
@@ -90,8 +90,8 @@ impl<K: Eq + Hash, V: Clone, W: Weighter<K, V> + Clone> Hot<K, V, W> {
     }
 
     /// How well it does.
-    pub fn figures(&self) -> Figures {
-        Figures {
+    pub fn stats(&self) -> CacheStats {
+        CacheStats {
             hits: self.inner.hits.load(Ordering::Relaxed),
             misses: self.inner.misses.load(Ordering::Relaxed),
             bytes: self.inner.cache.weight(),
@@ -117,9 +117,9 @@ mod tests {
         let hot = Hot::new(100_000, 1_000, 1_500, Length);
         for key in 0..5_000u32 {
             hot.put(key, vec![0; 500 + key as usize % 1_000]);
-            assert!(hot.figures().bytes <= 100_000);
+            assert!(hot.stats().bytes <= 100_000);
         }
-        assert!(hot.figures().bytes > 50_000, "it keeps next to nothing");
+        assert!(hot.stats().bytes > 50_000, "it keeps next to nothing");
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
         hot.put(1, vec![1; 10]);
         assert_eq!(hot.get(&1, |_| true), Some(vec![1; 10]));
         assert_eq!(hot.get(&1, |_| false), None);
-        assert_eq!(hot.figures(), Figures { hits: 1, misses: 1, bytes: 0 });
+        assert_eq!(hot.stats(), CacheStats { hits: 1, misses: 1, bytes: 0 });
         hot.put(2, vec![2; 10]);
         hot.forget(&2);
         assert_eq!(hot.get(&2, |_| true), None);

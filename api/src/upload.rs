@@ -24,7 +24,7 @@ use crate::reads::Reads;
 use crate::route::{parse_digest, shown};
 
 /// The handles that uploads use.
-pub(crate) struct Uploads<'a> {
+pub(crate) struct UploadEndpoint<'a> {
     pub(crate) reads: &'a Reads,
     pub(crate) changes: &'a Changes,
     pub(crate) blobs: &'a dyn Blobs,
@@ -33,7 +33,7 @@ pub(crate) struct Uploads<'a> {
     pub(crate) actor: &'a str,
 }
 
-impl Uploads<'_> {
+impl UploadEndpoint<'_> {
     /// POST: mounts, takes a whole blob, or opens a session.
     pub(crate) async fn post(&self, query: &Query, body: Incoming) -> Result<Response, Error> {
         if let Some(digest) = query.get("mount") {

@@ -26,7 +26,7 @@ use trow_api::{Access, Error, Problem};
 use trow_raft::{Applied, Metadata, NodeId, Outcome, ProposeError, Refusal};
 
 use crate::replicated::Replicated;
-use report::Answer;
+use report::MemberReport;
 
 /// How long other nodes are waited for when they are asked.
 const ASK: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ const CONFIRM: Duration = Duration::from_secs(2);
 const SPREAD: Duration = Duration::from_secs(1);
 
 /// Asks every member for its report, this node included, within the time given.
-pub type Survey = Arc<dyn Fn(Duration) -> BoxFuture<'static, Vec<Answer>> + Send + Sync>;
+pub type Survey = Arc<dyn Fn(Duration) -> BoxFuture<'static, Vec<MemberReport>> + Send + Sync>;
 
 /// What administration works with. Cheap to clone.
 #[derive(Clone)]

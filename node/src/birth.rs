@@ -20,7 +20,7 @@ use trow_raft::command::LEVEL;
 use trow_raft::{ClusterId, Member, MemberState, Metadata, NodeId, Planted, Refusal};
 
 use crate::identity;
-use crate::peer::{Answer, Card, Failure, Peers};
+use crate::peer::{Card, Failure, HelloAnswer, Peers};
 pub use bound::BoundError;
 use bound::{Bound, Joined};
 use decide::{Decision, Own, Set, Waiting, decide};
@@ -209,7 +209,7 @@ impl Unborn<'_> {
         &mut self,
         cluster: ClusterId,
         through: NodeId,
-        answers: &[Answer],
+        answers: &[HelloAnswer],
         failures: &[Failure],
     ) -> Result<Next, BirthError> {
         match self.peers.join_through(through).await {
@@ -233,7 +233,12 @@ impl Unborn<'_> {
 
     /// The cluster counts this node. One that joins notes it down until the state says so itself;
     /// one that was born with it has its set, and helps to finish the birth.
-    fn taken_in(&mut self, cluster: ClusterId, by: NodeId, answers: &[Answer]) -> Result<Next, BirthError> {
+    fn taken_in(
+        &mut self,
+        cluster: ClusterId,
+        by: NodeId,
+        answers: &[HelloAnswer],
+    ) -> Result<Next, BirthError> {
         let teller = answers.iter().find(|answer| answer.node.id == by);
         let members = teller.map(|answer| answer.members.clone()).unwrap_or_default();
         self.peers.expect_members(&members);
@@ -249,7 +254,7 @@ impl Unborn<'_> {
 
 /// The set's nodes as they presented themselves, in the order of their ids: full members, since
 /// a cluster is born of them.
-fn cards(set: &Set, me: &Member, answers: &[Answer]) -> Vec<Member> {
+fn cards(set: &Set, me: &Member, answers: &[HelloAnswer]) -> Vec<Member> {
     let nodes = answers.iter().map(|answer| &answer.node).chain([me]);
     let of_the_set = nodes.filter(|node| set.contains(&node.id));
     let mut found: Vec<Member> =

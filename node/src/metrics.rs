@@ -23,7 +23,7 @@ use trow_raft::{MemberState, Metadata};
 use crate::admin::audit;
 use crate::copies::audit::Auditor;
 use crate::peer::{Direction, Kind, Peers};
-use crate::replicated::{Figures, Limits, Replicated};
+use crate::replicated::{Limits, Replicated, UploadStats};
 use crate::store::Store;
 
 /// A member that said nothing for this long counts as down.
@@ -131,7 +131,7 @@ impl Collector for NodeMetrics {
         let disk = self.store.disk();
         let kinds = [("total", disk.total), ("free", disk.free), ("blobs", disk.blobs)];
         labelled(&mut out, "trow_disk_bytes", "The file system of the data directory", "kind", &kinds)?;
-        let uploads = self.blobs.figures();
+        let uploads = self.blobs.stats();
         let roles = [("home", uploads.home), ("mirror", uploads.mirror)];
         labelled(&mut out, "trow_uploads", "Open uploads by what this node is to them", "role", &roles)?;
         gauge(&mut out, "trow_upload_bytes", "Bytes staged for open uploads", uploads.bytes)?;
@@ -145,7 +145,7 @@ impl Collector for NodeMetrics {
             ConstGauge::new(expires).encode(out.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
 
-        let hot = [("manifest", self.replies.figures()), ("blob", self.store.small_figures())];
+        let hot = [("manifest", self.replies.stats()), ("blob", self.store.small_stats())];
         let help = "Reads that memory answered (hit) or did not (miss)";
         let mut encoder = out.encode_descriptor("trow_hot_cache_reads", help, None, MetricType::Counter)?;
         for (cache, figures) in hot {
@@ -190,7 +190,7 @@ impl NodeMetrics {
 }
 
 /// How much of what may be open and staged is.
-fn used(uploads: Figures, limits: Limits) -> f64 {
+fn used(uploads: UploadStats, limits: Limits) -> f64 {
     let share = |used: u64, most: u64| used as f64 / most.max(1) as f64;
     let sessions = share(uploads.home + uploads.mirror, limits.max_sessions as u64);
     sessions.max(share(uploads.bytes, limits.max_bytes))

@@ -40,10 +40,10 @@ use trow_raft::metadata::{Connect, ConnectError, Silence};
 use trow_raft::{ClusterId, Member, Metadata, NodeId};
 
 pub use behalf::annotate;
-pub use hello::{Answer, Card, Hooks};
+pub use hello::{Card, HelloAnswer, Hooks};
 pub use http::PeerHttp;
 pub(crate) use poll::Failure;
-pub use status::{Audit, Disk, PeerStatus, StatusFn, Uploads};
+pub use status::{PeerAudit, PeerDisk, PeerStatus, PeerUploads, StatusFn};
 pub use tls::TlsError;
 pub use traffic::{Direction, Kind, Traffic};
 

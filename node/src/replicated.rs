@@ -39,7 +39,7 @@ use crate::peer_blobs::{HeldBy, PeerBlobs};
 use crate::store::Store;
 pub use agreement::Agreement;
 use fault::upload_error;
-pub use sessions::{Figures, Limits};
+pub use sessions::{Limits, UploadStats};
 use token::{Seal, Ticket, now};
 use uploads::Uploads;
 
@@ -103,8 +103,8 @@ impl Replicated {
     }
 
     /// The uploads that are open and the bytes that are staged on this node.
-    pub fn figures(&self) -> Figures {
-        self.inner.uploads.figures()
+    pub fn stats(&self) -> UploadStats {
+        self.inner.uploads.stats()
     }
 
     /// This node is about to end: hands its open uploads on, in at most `limit`, and has new ones

@@ -33,7 +33,7 @@ use std::{fs, io};
 use bytes::Bytes;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
-use trow_api::hot::Figures;
+use trow_api::hot::CacheStats;
 use trow_raft::{Algorithm, Digest, Evidence, Generation, NodeId, Planted};
 
 pub use error::{HoldError, ReadError, StoreError};
@@ -87,7 +87,7 @@ impl Held {
 
 /// The file system that the store lies on, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Disk {
+pub struct DiskUsage {
     /// Size of the file system.
     pub total: u64,
     /// What is left to unprivileged writers.
@@ -211,8 +211,8 @@ impl Store {
     }
 
     /// How well the memory of small blobs does.
-    pub fn small_figures(&self) -> Figures {
-        self.inner.small.figures()
+    pub fn small_stats(&self) -> CacheStats {
+        self.inner.small.stats()
     }
 
     /// The size of the blob if it is here. No promise that it stays: see [`Store::confirm`].
@@ -289,10 +289,10 @@ impl Store {
     }
 
     /// The state of the disk; zeros if the operating system will not say.
-    pub fn disk(&self) -> Disk {
+    pub fn disk(&self) -> DiskUsage {
         let blobs = self.inner.usage.load(Ordering::Relaxed);
         let (total, free) = self.inner.statvfs().unwrap_or_default();
-        Disk { total, free, blobs }
+        DiskUsage { total, free, blobs }
     }
 
     /// Digests that were found damaged and quarantined, as it happens.

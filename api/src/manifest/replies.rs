@@ -13,7 +13,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue};
 use trow_raft::{Digest, RepoName, Stamp, StateError, View};
 
-use crate::hot::{Equivalent, Figures, Hot, Weighter};
+use crate::hot::{CacheStats, Equivalent, Hot, Weighter};
 use crate::reads::Found;
 use crate::route::Reference;
 use crate::{etag, headers};
@@ -84,8 +84,8 @@ impl Default for Replies {
 
 impl Replies {
     /// How many reads were answered from memory, and how much it takes.
-    pub fn figures(&self) -> Figures {
-        self.0.figures()
+    pub fn stats(&self) -> CacheStats {
+        self.0.stats()
     }
 
     /// The kept reply, if it is what the applied state says at this moment.

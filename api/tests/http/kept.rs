@@ -62,9 +62,9 @@ async fn no_read_is_older_than_what_was_acknowledged_before_it() {
         }
     });
     tokio::join!(join_all(writers), join_all(readers));
-    let figures = registry.replies.figures();
-    assert!(figures.hits > 0 && figures.misses > 0, "{figures:?}");
-    assert!(figures.hits + figures.misses >= reads.into_inner());
+    let stats = registry.replies.stats();
+    assert!(stats.hits > 0 && stats.misses > 0, "{stats:?}");
+    assert!(stats.hits + stats.misses >= reads.into_inner());
 }
 
 #[tokio::test]
@@ -73,14 +73,14 @@ async fn a_reply_from_memory_is_the_reply_from_the_state() {
     let text = registry.push_image("r", "t", "layer").await;
     let digest = trow_raft::Digest::sha256(text.as_bytes());
     for path in [format!("/v2/r/manifests/{digest}"), "/v2/r/manifests/t".to_owned()] {
-        let kept = registry.replies.figures();
+        let kept = registry.replies.stats();
         let replies = [
             registry.get(&path).await,
             registry.get(&path).await,
             registry.head(&path).await,
             registry.get(&path).await,
         ];
-        let now = registry.replies.figures();
+        let now = registry.replies.stats();
         assert_eq!((now.hits - kept.hits, now.misses - kept.misses), (3, 1), "{path}");
         let mut seen = Vec::new();
         for reply in replies {
@@ -108,6 +108,6 @@ async fn a_manifest_too_large_to_be_kept_is_read_each_time() {
         assert_eq!(head.headers()["content-length"], large.len().to_string());
         assert_eq!(registry.get("/v2/r/manifests/t").await.text().await.unwrap(), large);
     }
-    let figures = registry.replies.figures();
-    assert_eq!((figures.hits, figures.bytes), (0, 0));
+    let stats = registry.replies.stats();
+    assert_eq!((stats.hits, stats.bytes), (0, 0));
 }

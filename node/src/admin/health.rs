@@ -10,7 +10,7 @@ use trow_raft::metadata::View;
 use trow_raft::{MemberState, NodeId, StateError, placement};
 
 use super::document::HealthDocument;
-use super::report::Answer;
+use super::report::MemberReport;
 use super::{ASK, Admin, AdminError, CONFIRM, SPREAD, audit};
 
 impl Admin {
@@ -48,7 +48,7 @@ impl Admin {
     }
 }
 
-fn unhealthy(view: &View, index: u64, answers: &[Answer]) -> Result<Option<String>, StateError> {
+fn unhealthy(view: &View, index: u64, answers: &[MemberReport]) -> Result<Option<String>, StateError> {
     if view.cluster()?.is_none() {
         return Ok(Some("the cluster is not born yet".to_owned()));
     }
@@ -71,7 +71,7 @@ fn unhealthy(view: &View, index: u64, answers: &[Answer]) -> Result<Option<Strin
     Ok(None)
 }
 
-fn unsettled(view: &View, answers: &[Answer]) -> Result<Option<String>, StateError> {
+fn unsettled(view: &View, answers: &[MemberReport]) -> Result<Option<String>, StateError> {
     let (members, partitions) = (view.members()?, view.partitions()?);
     let live: BTreeSet<NodeId> =
         answers.iter().filter(|answer| answer.report.is_some()).map(|answer| answer.node).collect();
@@ -94,11 +94,11 @@ fn unsettled(view: &View, answers: &[Answer]) -> Result<Option<String>, StateErr
     if away > 0 {
         return Ok(Some(counted(away, "blob is away from its owners", "blobs are away from their owners")));
     }
-    let missing: u64 = answers.iter().map(Answer::missing).sum();
+    let missing: u64 = answers.iter().map(MemberReport::missing).sum();
     if missing > 0 {
         return Ok(Some(counted(missing, "copy is missing", "copies are missing")));
     }
-    let strays: u64 = answers.iter().map(Answer::strays).sum();
+    let strays: u64 = answers.iter().map(MemberReport::strays).sum();
     if strays > 0 {
         return Ok(Some(counted(
             strays,

@@ -8,7 +8,7 @@ use crate::peer::PeerStatus;
 
 /// What came of asking one member, this node included.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct MemberReport {
     /// Whom.
     pub node: NodeId,
     /// What it said, if it answered in time; its audit covers at least the index that it names.
@@ -17,7 +17,7 @@ pub struct Answer {
     pub silent_for: Option<Duration>,
 }
 
-impl Answer {
+impl MemberReport {
     /// Copies that it should have and lacks; 0 when it did not say.
     pub fn missing(&self) -> u64 {
         self.audit().map_or(0, |audit| audit.missing)
@@ -33,7 +33,7 @@ impl Answer {
         self.audit().map_or(0, |audit| audit.cached)
     }
 
-    fn audit(&self) -> Option<crate::peer::Audit> {
+    fn audit(&self) -> Option<crate::peer::PeerAudit> {
         self.report.as_ref()?.audit
     }
 }

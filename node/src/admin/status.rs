@@ -9,7 +9,7 @@ use trow_raft::{Leadership, Member, MemberState, NodeId, Partition, PartitionId,
 use super::document::{
     BlobsDocument, DiskDocument, MemberDocument, PartitionsDocument, StatusDocument, UploadsDocument,
 };
-use super::report::Answer;
+use super::report::MemberReport;
 use super::{ASK, Admin, AdminError, CONFIRM, audit};
 
 /// Blobs of a partition that are counted at a time.
@@ -43,7 +43,7 @@ struct Facts {
     view: View,
     leadership: Leadership,
     voters: BTreeSet<NodeId>,
-    answers: BTreeMap<NodeId, Answer>,
+    answers: BTreeMap<NodeId, MemberReport>,
     me: NodeId,
     grace: Duration,
 }
@@ -82,7 +82,7 @@ impl Facts {
                 under_replicated: self.under_replicated(&members, &partitions)?.min(durable),
                 away: view.away_count()?,
                 lost: view.lost_count()?,
-                cached: self.answers.values().map(Answer::cached).sum(),
+                cached: self.answers.values().map(MemberReport::cached).sum(),
             },
         })
     }
@@ -140,7 +140,7 @@ impl Facts {
         let live = |node: NodeId| {
             node == self.me || self.answers.get(&node).is_some_and(|answer| answer.report.is_some())
         };
-        let mut count: u64 = self.answers.values().map(Answer::missing).sum();
+        let mut count: u64 = self.answers.values().map(MemberReport::missing).sum();
         let goal =
             (self.view.rf()? as usize).min(members.iter().filter(|member| member.state.counts()).count());
         for (partition, id) in partitions.iter().zip(PartitionId::all()) {

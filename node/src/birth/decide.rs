@@ -16,7 +16,7 @@ use std::fmt;
 
 use trow_raft::{ClusterId, NodeId, Planted, Variant};
 
-use crate::peer::Answer;
+use crate::peer::HelloAnswer;
 
 /// Nodes by id.
 pub type Set = BTreeSet<NodeId>;
@@ -98,7 +98,7 @@ pub enum Waiting {
 }
 
 /// Decides on the answers of one round. They are of other nodes, each at most once.
-pub fn decide(own: &Own, answers: &[Answer]) -> Decision {
+pub fn decide(own: &Own, answers: &[HelloAnswer]) -> Decision {
     if let Some(decision) = existing(own, answers) {
         return decision;
     }
@@ -117,7 +117,7 @@ pub fn decide(own: &Own, answers: &[Answer]) -> Decision {
 }
 
 /// A cluster that answers wins over any birth.
-fn existing(own: &Own, answers: &[Answer]) -> Option<Decision> {
+fn existing(own: &Own, answers: &[HelloAnswer]) -> Option<Decision> {
     let born = || answers.iter().filter_map(|answer| Some((answer.cluster?, answer)));
     let (cluster, first) = born().next()?;
     if let Some((other, _)) = born().find(|(other, _)| *other != cluster) {
@@ -128,7 +128,7 @@ fn existing(own: &Own, answers: &[Answer]) -> Option<Decision> {
     }
     // A cluster of the set that this node is bound to has it as a voter from its first entry on,
     // also while the rows of its members are still being written.
-    let counts_me = |answer: &Answer| {
+    let counts_me = |answer: &HelloAnswer| {
         let same_birth = own.bound.is_some() && answer.card.bound == own.bound;
         same_birth || answer.members.iter().any(|member| member.id == own.id)
     };
@@ -142,7 +142,7 @@ fn existing(own: &Own, answers: &[Answer]) -> Option<Decision> {
     Some(Decision::Join { cluster, through: first.node.id })
 }
 
-fn bound(own: &Own, set: &Set, answers: &[Answer]) -> Decision {
+fn bound(own: &Own, set: &Set, answers: &[HelloAnswer]) -> Decision {
     let is_bound = |id: &NodeId| {
         let answer = answers.iter().find(|answer| answer.node.id == *id);
         answer.is_some_and(|answer| answer.card.bound.as_ref() == Some(set))
@@ -154,11 +154,12 @@ fn bound(own: &Own, set: &Set, answers: &[Answer]) -> Decision {
     wait(Some(set.clone()), Waiting::Bound(missing))
 }
 
-fn unbound(own: &Own, expect: usize, answers: &[Answer]) -> Decision {
+fn unbound(own: &Own, expect: usize, answers: &[HelloAnswer]) -> Decision {
     if answers.iter().any(|answer| answer.card.ever_member) {
         return wait(None, Waiting::OthersFirst);
     }
-    let fresh: Vec<&Answer> = answers.iter().filter(|answer| answer.card.expect == Some(expect)).collect();
+    let fresh: Vec<&HelloAnswer> =
+        answers.iter().filter(|answer| answer.card.expect == Some(expect)).collect();
     let bound_to = || answers.iter().filter_map(|answer| answer.card.bound.as_ref());
     let candidate: Set = match bound_to().next() {
         Some(set) => set.clone(),

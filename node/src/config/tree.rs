@@ -33,7 +33,7 @@ pub struct Config {
     /// How long what nothing refers to is kept.
     pub gc_grace: Duration,
     /// Limits of upload sessions.
-    pub uploads: Uploads,
+    pub uploads: UploadSettings,
     /// What reads of names get without a quorum.
     pub without_quorum: WithoutQuorum,
     /// What the registry permits.
@@ -98,7 +98,7 @@ pub struct Raft {
 
 /// Limits of upload sessions on this node.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Uploads {
+pub struct UploadSettings {
     /// How long an idle session lives.
     pub expiry: Duration,
     /// The most sessions at once.
@@ -191,7 +191,7 @@ impl Config {
             log_limit: r.or("raft.log_limit", ByteSize(trow_raft::Settings::LOG_LIMIT)),
         };
         let factor = r.or("replication.factor", 3_u64);
-        let uploads = Uploads {
+        let uploads = UploadSettings {
             expiry: r.or("uploads.expiry", 24 * HOUR),
             max_sessions: r.or("uploads.max_sessions", 10_000),
             max_bytes: r.or("uploads.max_bytes", ByteSize(64 << 30)),

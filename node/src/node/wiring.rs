@@ -9,10 +9,10 @@ use trow_raft::command::{LEVEL, SYSTEM};
 use trow_raft::{Member, Metadata};
 
 use crate::admin::Survey;
-use crate::admin::report::Answer;
+use crate::admin::report::MemberReport;
 use crate::copies::audit::Auditor;
 use crate::copies::{Agreed, Others};
-use crate::peer::{Audit, Disk, PeerStatus, Peers, StatusFn, Uploads};
+use crate::peer::{PeerAudit, PeerDisk, PeerStatus, PeerUploads, Peers, StatusFn};
 use crate::peer_blobs::PeerBlobs;
 use crate::replicated::Replicated;
 use crate::store::Store;
@@ -60,8 +60,8 @@ pub(super) fn status(
 ) -> StatusFn {
     Arc::new(move |with_audit| {
         let (me, metadata, store, auditor) = (me.clone(), metadata.clone(), store.clone(), auditor.clone());
-        let uploads = blobs.figures();
-        let uploads = Uploads { sessions: uploads.home + uploads.mirror, bytes: uploads.bytes };
+        let uploads = blobs.stats();
+        let uploads = PeerUploads { sessions: uploads.home + uploads.mirror, bytes: uploads.bytes };
         let work = move || {
             let leadership = metadata.leadership();
             let figures = metadata.metrics();
@@ -87,12 +87,12 @@ pub(super) fn status(
                 state_hash,
                 state_hash_at,
                 max_level: LEVEL,
-                disk: Disk { total: disk.total, free: disk.free, blobs: disk.blobs },
+                disk: PeerDisk { total: disk.total, free: disk.free, blobs: disk.blobs },
                 uploads: Some(uploads),
-                audit: audit.map(|audit| Audit {
+                audit: audit.map(|audit| PeerAudit {
                     missing: audit.missing,
                     strays: audit.strays,
-                    ..Audit::default()
+                    ..PeerAudit::default()
                 }),
             }
         };
@@ -113,10 +113,10 @@ pub(super) fn survey(peers: &Peers, status: StatusFn) -> Survey {
         let (peers, status) = (peers.clone(), status.clone());
         Box::pin(async move {
             let (mine, theirs) = tokio::join!(status(true), peers.status_all(limit));
-            let me = Answer { node: peers.id(), report: Some(mine), silent_for: Some(Duration::ZERO) };
+            let me = MemberReport { node: peers.id(), report: Some(mine), silent_for: Some(Duration::ZERO) };
             let others = theirs.into_iter().map(|(node, report)| {
                 let silent_for = peers.silence(node);
-                Answer { node, report, silent_for }
+                MemberReport { node, report, silent_for }
             });
             std::iter::once(me).chain(others).collect()
         })

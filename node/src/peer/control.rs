@@ -10,7 +10,7 @@ use trow_raft::proto::control::control_client::ControlClient;
 use trow_raft::proto::control::control_server::{Control, ControlServer};
 use trow_raft::{ClusterId, NodeId, PeerId};
 
-use super::hello::{Answer, Hooks};
+use super::hello::{HelloAnswer, Hooks};
 use super::status::PeerStatus;
 use super::{Peers, annotate, wire};
 
@@ -96,7 +96,7 @@ impl Control for Answering {
 pub(super) type Unanswered = String;
 
 /// Says hello over `channel` to `to`, whom the connection has proven.
-pub(super) async fn hello(peers: &Peers, channel: Channel, to: NodeId) -> Result<Answer, Unanswered> {
+pub(super) async fn hello(peers: &Peers, channel: Channel, to: NodeId) -> Result<HelloAnswer, Unanswered> {
     let request = pb::HelloRequest { node: Some(wire::node_to(peers.me())) };
     let reply = ControlClient::new(channel).hello(request).await.map_err(|error| error.to_string())?;
     wire::answer_from(reply.into_inner(), to).ok_or_else(|| "it claims to be another node".to_owned())

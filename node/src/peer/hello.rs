@@ -24,7 +24,7 @@ pub struct Card {
 
 /// What a node said to a hello. `node.id` is proven by its key, everything else is its word.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct HelloAnswer {
     /// Who it is.
     pub node: Member,
     /// Where it stands in being born.

@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use trow_raft::{Metadata, NodeId};
 
 use super::dial::DialError;
-use super::hello::Answer;
+use super::hello::HelloAnswer;
 use super::status::PeerStatus;
 use super::traffic::Kind;
 use super::{Peers, control, dial};
@@ -146,7 +146,7 @@ impl From<String> for Failure {
 
 /// Says hello at every join address at once. Gives the answers, one per node and none of this
 /// node itself, and why the other addresses gave none.
-pub(crate) async fn hello_all(peers: &Peers) -> (Vec<Answer>, Vec<Failure>) {
+pub(crate) async fn hello_all(peers: &Peers) -> (Vec<HelloAnswer>, Vec<Failure>) {
     let addresses = dial::resolve(&peers.0.join).await;
     let asked = join_all(addresses.into_iter().map(|address| async move {
         let address = address.to_string();
@@ -156,7 +156,7 @@ pub(crate) async fn hello_all(peers: &Peers) -> (Vec<Answer>, Vec<Failure>) {
             .map_err(|failure| Failure { why: format!("{address}: {}", failure.why), ..failure })
     }))
     .await;
-    let (mut answers, mut failures): (Vec<Answer>, Vec<Failure>) = (Vec::new(), Vec::new());
+    let (mut answers, mut failures): (Vec<HelloAnswer>, Vec<Failure>) = (Vec::new(), Vec::new());
     for result in asked {
         match result {
             Ok(Some(answer)) if answers.iter().all(|other| other.node.id != answer.node.id) => {
@@ -169,7 +169,7 @@ pub(crate) async fn hello_all(peers: &Peers) -> (Vec<Answer>, Vec<Failure>) {
     (answers, failures)
 }
 
-async fn hello_at(peers: &Peers, address: &str) -> Result<Option<Answer>, Failure> {
+async fn hello_at(peers: &Peers, address: &str) -> Result<Option<HelloAnswer>, Failure> {
     let dialled = dial::address_as(&peers.0, address, None, Kind::Control).await;
     let dialled = dialled.map_err(|error| Failure {
         why: error.to_string(),
@@ -187,7 +187,7 @@ async fn hello_at(peers: &Peers, address: &str) -> Result<Option<Answer>, Failur
 
 impl Peers {
     /// As [`hello_all`].
-    pub(crate) async fn hello_all(&self) -> (Vec<Answer>, Vec<Failure>) {
+    pub(crate) async fn hello_all(&self) -> (Vec<HelloAnswer>, Vec<Failure>) {
         hello_all(self).await
     }
 

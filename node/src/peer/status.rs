@@ -31,16 +31,16 @@ pub struct PeerStatus {
     /// The highest feature level that it supports.
     pub max_level: u32,
     /// Its disk.
-    pub disk: Disk,
+    pub disk: PeerDisk,
     /// Its uploads; unknown of a node of an earlier version.
-    pub uploads: Option<Uploads>,
+    pub uploads: Option<PeerUploads>,
     /// What its store lacks and has too much of; only when asked for.
-    pub audit: Option<Audit>,
+    pub audit: Option<PeerAudit>,
 }
 
 /// A node's disk, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Disk {
+pub struct PeerDisk {
     /// Of the file system.
     pub total: u64,
     /// Available on it.
@@ -51,7 +51,7 @@ pub struct Disk {
 
 /// What a node has open and staged, for itself and as a mirror.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Uploads {
+pub struct PeerUploads {
     /// Open sessions.
     pub sessions: u64,
     /// Staged bytes.
@@ -60,7 +60,7 @@ pub struct Uploads {
 
 /// A node's store against what the state says it should hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Audit {
+pub struct PeerAudit {
     /// Durable blobs that it should hold and does not.
     pub missing: u64,
     /// Copies of durable blobs that it holds and should not.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use trow_raft::proto::control as pb;
 use trow_raft::{ClusterId, Generation, Member, MemberState, NodeId};
 
-use super::hello::{Answer, Card};
-use super::status::{Audit, Disk, PeerStatus, Uploads};
+use super::hello::{Card, HelloAnswer};
+use super::status::{PeerAudit, PeerDisk, PeerStatus, PeerUploads};
 
 pub(super) fn node_to(node: &Member) -> pb::Node {
     pb::Node {
@@ -63,9 +63,9 @@ fn card_from(birth: pb::Birth) -> Card {
 }
 
 /// `id` is what the peer's key proved; a reply that claims another is not believed.
-pub(super) fn answer_from(reply: pb::HelloReply, id: NodeId) -> Option<Answer> {
+pub(super) fn answer_from(reply: pb::HelloReply, id: NodeId) -> Option<HelloAnswer> {
     let node = node_from(reply.node?);
-    (node.id == id).then(|| Answer {
+    (node.id == id).then(|| HelloAnswer {
         node,
         card: reply.birth.map(card_from).unwrap_or_default(),
         cluster: reply.cluster.map(ClusterId),
@@ -114,9 +114,9 @@ pub(super) fn status_from(reply: pb::StatusReply) -> PeerStatus {
         state_hash: reply.state_hash,
         state_hash_at: reply.state_hash_at,
         max_level: reply.max_level,
-        disk: Disk { total: disk.total, free: disk.free, blobs: disk.blobs },
-        uploads: reply.uploads.map(|up| Uploads { sessions: up.sessions, bytes: up.bytes }),
-        audit: reply.audit.map(|audit| Audit {
+        disk: PeerDisk { total: disk.total, free: disk.free, blobs: disk.blobs },
+        uploads: reply.uploads.map(|up| PeerUploads { sessions: up.sessions, bytes: up.bytes }),
+        audit: reply.audit.map(|audit| PeerAudit {
             missing: audit.missing,
             strays: audit.strays,
             count: audit.count,

@@ -19,8 +19,8 @@ use trow_raft::{NodeId, RepoName};
 use super::token::UploadId;
 use crate::peer_blobs::wire::Fault;
 use limits::Usage;
-pub use limits::{Limits, Share};
-pub use session::{Content, Glance, Session, State};
+pub use limits::{Limits, Reservation};
+pub use session::{Content, Session, SessionStatus, State};
 
 /// Closed sessions remembered; the oldest goes first. A repeated last request of a forgotten one
 /// is answered from the state.
@@ -41,7 +41,7 @@ struct Table {
 
 /// What is open and staged on a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct UploadStats {
     /// Open sessions that this node is the home of.
     pub home: u64,
     /// Open sessions that it mirrors for others.
@@ -73,8 +73,8 @@ impl Sessions {
     /// [`Fault::Stale`].
     pub fn insert_mirror(&self, session: Arc<Session>) -> Result<(), Fault> {
         let mut table = lock(&self.table);
-        let there = table.sessions.get(&session.id).map(|there| there.glance().term);
-        if let Some(term) = there.filter(|term| *term > session.glance().term) {
+        let there = table.sessions.get(&session.id).map(|there| there.status().term);
+        if let Some(term) = there.filter(|term| *term > session.status().term) {
             return Err(Fault::Stale { term });
         }
         table.sessions.insert(session.id, session);
@@ -107,23 +107,24 @@ impl Sessions {
     pub fn open_at(&self, me: NodeId) -> Vec<Arc<Session>> {
         let table = lock(&self.table);
         let open = |session: &&Arc<Session>| {
-            let glance = session.glance();
-            glance.home == me && !glance.closed && !glance.ended && !glance.handed
+            let status = session.status();
+            status.home == me && !status.closed && !status.ended && !status.handed
         };
         table.sessions.values().filter(open).cloned().collect()
     }
 
     /// What is open and staged here, on the node `me`.
-    pub fn figures(&self, me: NodeId) -> Figures {
-        let mut figures = Figures { bytes: self.usage.bytes.load(Ordering::Relaxed), ..Figures::default() };
+    pub fn stats(&self, me: NodeId) -> UploadStats {
+        let mut stats =
+            UploadStats { bytes: self.usage.bytes.load(Ordering::Relaxed), ..UploadStats::default() };
         for session in lock(&self.table).sessions.values() {
-            match session.glance() {
-                Glance { closed: true, .. } | Glance { ended: true, .. } => {}
-                Glance { home, .. } if home == me => figures.home += 1,
-                _ => figures.mirror += 1,
+            match session.status() {
+                SessionStatus { closed: true, .. } | SessionStatus { ended: true, .. } => {}
+                SessionStatus { home, .. } if home == me => stats.home += 1,
+                _ => stats.mirror += 1,
             }
         }
-        figures
+        stats
     }
 
     /// Notes that a session was closed, so that the memory of closed ones stays bounded.
@@ -134,7 +135,7 @@ impl Sessions {
             && let Some(oldest) = table.closed.pop_front()
         {
             // By now it may be open again: as a mirror of another home.
-            let over = |session: &Arc<Session>| session.glance().closed || session.glance().ended;
+            let over = |session: &Arc<Session>| session.status().closed || session.status().ended;
             if table.sessions.get(&oldest).is_some_and(over) {
                 table.sessions.remove(&oldest);
             }

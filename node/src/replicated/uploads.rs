@@ -32,7 +32,7 @@ use trow_raft::{Member, NodeId, Planted, RepoName};
 pub(super) use receive::drain;
 
 use super::agreement::Agreement;
-use super::sessions::{Figures, Limits, Session, Sessions};
+use super::sessions::{Limits, Session, Sessions, UploadStats};
 use super::token::{Seal, Ticket, now};
 use crate::peer_blobs::PeerBlobs;
 use crate::peer_blobs::wire::{Claimed, Fault};
@@ -85,8 +85,8 @@ impl Uploads {
     }
 
     /// What is open and staged here.
-    pub fn figures(&self) -> Figures {
-        self.inner.sessions.figures(self.inner.me)
+    pub fn stats(&self) -> UploadStats {
+        self.inner.sessions.stats(self.inner.me)
     }
 
     /// Drops expired sessions; called every now and then.
@@ -98,13 +98,13 @@ impl Uploads {
     }
 
     fn ticket(&self, session: &Session) -> Ticket {
-        let glance = session.glance();
+        let status = session.status();
         Ticket {
             id: session.id,
-            term: glance.term,
-            home: glance.home,
-            mirrors: glance.mirrors,
-            length: glance.length,
+            term: status.term,
+            home: status.home,
+            mirrors: status.mirrors,
+            length: status.length,
             expiry: self.expiry(),
             hint: session.hint,
         }
@@ -115,8 +115,8 @@ impl Uploads {
     }
 
     fn claimed(&self, session: &Session) -> Claimed {
-        let glance = session.glance();
-        Claimed { ticket: self.ticket_text(session), length: glance.length, closed: glance.closed }
+        let status = session.status();
+        Claimed { ticket: self.ticket_text(session), length: status.length, closed: status.closed }
     }
 
     fn expiry(&self) -> u64 {

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 
 use bytes::Bytes;
-use trow_api::hot::{Figures, Hot, Weighter};
+use trow_api::hot::{CacheStats, Hot, Weighter};
 use trow_raft::Digest;
 
 use super::{CHUNK, Inner};
@@ -51,8 +51,8 @@ impl Small {
         self.0.forget(digest);
     }
 
-    pub(super) fn figures(&self) -> Figures {
-        self.0.figures()
+    pub(super) fn stats(&self) -> CacheStats {
+        self.0.stats()
     }
 }
 

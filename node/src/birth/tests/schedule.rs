@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use trow_raft::{ClusterId, Generation, Member, MemberState, NodeId, Planted};
 
 use crate::birth::decide::{Decision, Own, Set, decide};
-use crate::peer::{Answer, Card};
+use crate::peer::{Card, HelloAnswer};
 
 fn member(id: NodeId) -> Member {
     Member {
@@ -30,7 +30,7 @@ fn member(id: NodeId) -> Member {
 struct Machine {
     own: Own,
     proposal: Option<Set>,
-    heard: BTreeMap<NodeId, Answer>,
+    heard: BTreeMap<NodeId, HelloAnswer>,
 }
 
 struct World {
@@ -74,7 +74,7 @@ impl World {
             bound: own.bound.clone(),
         };
         let answer =
-            Answer { node: member(own.id), card, cluster: None, removed: false, members: Vec::new() };
+            HelloAnswer { node: member(own.id), card, cluster: None, removed: false, members: Vec::new() };
         let id = own.id;
         self.machines[asker].heard.insert(id, answer);
     }
@@ -82,7 +82,7 @@ impl World {
     /// `node` decides on what it heard since it last did.
     fn decide(&mut self, node: usize) {
         let machine = &mut self.machines[node];
-        let answers: Vec<Answer> = std::mem::take(&mut machine.heard).into_values().collect();
+        let answers: Vec<HelloAnswer> = std::mem::take(&mut machine.heard).into_values().collect();
         match decide(&machine.own, &answers) {
             Decision::Bind(set) => machine.own.bound = Some(set),
             Decision::Initialize(set) => {
@@ -260,8 +260,8 @@ fn own(id: u64, expect: Option<usize>) -> Own {
     Own { id: NodeId(id), expect, ever_member: false, bound: None, planted: Planted::NONE }
 }
 
-fn of_cluster(id: u64, cluster: u64, removed: bool, members: &[u64]) -> Answer {
-    Answer {
+fn of_cluster(id: u64, cluster: u64, removed: bool, members: &[u64]) -> HelloAnswer {
+    HelloAnswer {
         node: member(NodeId(id)),
         card: Card { ever_member: true, ..Card::default() },
         cluster: Some(ClusterId(cluster)),

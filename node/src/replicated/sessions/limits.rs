@@ -21,7 +21,7 @@ pub struct Limits {
 }
 
 /// A session's share of the limits, given back when dropped.
-pub struct Share {
+pub struct Reservation {
     usage: Arc<Usage>,
     bytes: u64,
 }
@@ -38,26 +38,26 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Fault::TooMany`].
-    pub fn admit(&self) -> Result<Share, Fault> {
-        let share = Share { usage: self.usage.clone(), bytes: 0 };
+    pub fn reserve(&self) -> Result<Reservation, Fault> {
+        let reservation = Reservation { usage: self.usage.clone(), bytes: 0 };
         let before = self.usage.sessions.fetch_add(1, Ordering::Relaxed);
         // Made first, so that its drop takes the count back on refusal.
         if before >= self.limits.max_sessions as u64 || self.is_full(1) {
             return Err(Fault::TooMany);
         }
-        Ok(share)
+        Ok(reservation)
     }
 
-    /// Counts `bytes` more toward `share`.
+    /// Counts `bytes` more toward `reservation`.
     ///
     /// # Errors
     /// [`Fault::TooMany`] when the node's staged bytes would exceed the limit.
-    pub fn charge(&self, share: &mut Share, bytes: u64) -> Result<(), Fault> {
+    pub fn charge(&self, reservation: &mut Reservation, bytes: u64) -> Result<(), Fault> {
         if self.is_full(bytes) {
             return Err(Fault::TooMany);
         }
-        share.usage.bytes.fetch_add(bytes, Ordering::Relaxed);
-        share.bytes += bytes;
+        reservation.usage.bytes.fetch_add(bytes, Ordering::Relaxed);
+        reservation.bytes += bytes;
         Ok(())
     }
 
@@ -66,7 +66,7 @@ impl Sessions {
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.usage.sessions.fetch_sub(1, Ordering::Relaxed);
         self.usage.bytes.fetch_sub(self.bytes, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use trow_raft::{Algorithm, Digest, NodeId, RepoName};
 
 use super::super::token::UploadId;
-use super::{Share, lock};
+use super::{Reservation, lock};
 use crate::peer_blobs::wire::Fault;
 use crate::store::Staged;
 
@@ -31,7 +31,7 @@ pub struct Session {
     pub hint: Option<Algorithm>,
     state: Arc<tokio::sync::Mutex<State>>,
     /// What claims are answered from without waiting for a body in progress.
-    glance: Mutex<Glance>,
+    status: Mutex<SessionStatus>,
     /// Counts requests that break into the body in progress.
     breaks: watch::Sender<u64>,
     /// Seconds since 1970.
@@ -40,7 +40,7 @@ pub struct Session {
 
 /// The session's place in the cluster; changes only under its lock, but for `before`.
 #[derive(Clone, Debug)]
-pub struct Glance {
+pub struct SessionStatus {
     /// Rises with each takeover.
     pub term: u64,
     /// Who takes the client's bytes.
@@ -79,7 +79,7 @@ pub enum Content {
         /// The file.
         staged: Box<Staged>,
         /// Its share of the node's limits.
-        share: Share,
+        reservation: Reservation,
     },
     /// Verified and held under its digest.
     Held {
@@ -106,11 +106,11 @@ impl State {
     }
 }
 
-impl Glance {
+impl SessionStatus {
     /// Of a session that begins.
-    pub fn new(term: u64, home: NodeId) -> Glance {
+    pub fn new(term: u64, home: NodeId) -> SessionStatus {
         let (before, mirrors) = (None, Vec::new());
-        Glance { term, home, before, mirrors, length: 0, closed: false, ended: false, handed: false }
+        SessionStatus { term, home, before, mirrors, length: 0, closed: false, ended: false, handed: false }
     }
 }
 
@@ -118,7 +118,7 @@ impl Session {
     /// A session that expires at `expiry`, in seconds since 1970.
     pub fn new(
         (id, repo, hint): (UploadId, RepoName, Option<Algorithm>),
-        glance: Glance,
+        status: SessionStatus,
         content: Content,
         expiry: u64,
     ) -> Arc<Session> {
@@ -127,7 +127,7 @@ impl Session {
             repo,
             hint,
             state: Arc::new(tokio::sync::Mutex::new(State::new(content))),
-            glance: Mutex::new(glance),
+            status: Mutex::new(status),
             breaks: watch::Sender::new(0),
             expiry: AtomicU64::new(expiry),
         })
@@ -171,13 +171,13 @@ impl Session {
     }
 
     /// A copy of the session's place.
-    pub fn glance(&self) -> Glance {
-        lock(&self.glance).clone()
+    pub fn status(&self) -> SessionStatus {
+        lock(&self.status).clone()
     }
 
     /// Changes the session's place; the caller has its lock.
-    pub fn update<T>(&self, change: impl FnOnce(&mut Glance) -> T) -> T {
-        change(&mut lock(&self.glance))
+    pub fn update<T>(&self, change: impl FnOnce(&mut SessionStatus) -> T) -> T {
+        change(&mut lock(&self.status))
     }
 
     /// Puts the expiry off to `expiry`, in seconds since 1970.

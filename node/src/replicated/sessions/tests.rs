@@ -7,26 +7,26 @@ use super::*;
 const LIMITS: Limits = Limits { expiry: Duration::from_secs(10), max_sessions: 2, max_bytes: 100 };
 
 fn session(id: u128, expiry: u64) -> Arc<Session> {
-    let glance = Glance::new(1, NodeId(1));
-    Session::new((UploadId(id), "a".parse().unwrap(), None), glance, Content::Gone, expiry)
+    let status = SessionStatus::new(1, NodeId(1));
+    Session::new((UploadId(id), "a".parse().unwrap(), None), status, Content::Gone, expiry)
 }
 
 #[test]
 fn sessions_and_bytes_are_limited_and_given_back() {
     let sessions = Sessions::new(LIMITS);
-    let mut first = sessions.admit().unwrap();
-    let second = sessions.admit().unwrap();
-    assert_eq!(sessions.admit().err(), Some(Fault::TooMany));
+    let mut first = sessions.reserve().unwrap();
+    let second = sessions.reserve().unwrap();
+    assert_eq!(sessions.reserve().err(), Some(Fault::TooMany));
     drop(second);
-    let mut second = sessions.admit().unwrap();
+    let mut second = sessions.reserve().unwrap();
     sessions.charge(&mut first, 60).unwrap();
     assert_eq!(sessions.charge(&mut second, 41), Err(Fault::TooMany));
     sessions.charge(&mut second, 40).unwrap();
     drop(second);
     sessions.charge(&mut first, 40).unwrap();
-    assert_eq!(sessions.admit().err(), Some(Fault::TooMany), "no byte is left for it");
+    assert_eq!(sessions.reserve().err(), Some(Fault::TooMany), "no byte is left for it");
     drop(first);
-    assert!(sessions.admit().is_ok());
+    assert!(sessions.reserve().is_ok());
 }
 
 #[test]
@@ -60,17 +60,17 @@ fn figures_count_what_is_open() {
     let sessions = Sessions::new(LIMITS);
     for id in 1..=6 {
         let session = session(id, 100);
-        session.update(|glance| {
-            glance.home = NodeId(if id == 2 { 2 } else { 1 });
-            (glance.closed, glance.ended) = (id == 5, id == 6);
+        session.update(|status| {
+            status.home = NodeId(if id == 2 { 2 } else { 1 });
+            (status.closed, status.ended) = (id == 5, id == 6);
         });
         sessions.insert(session);
     }
-    let mut share = sessions.admit().unwrap();
-    sessions.charge(&mut share, 7).unwrap();
-    assert_eq!(sessions.figures(NodeId(1)), Figures { home: 3, mirror: 1, bytes: 7 });
-    drop(share);
-    assert_eq!(sessions.figures(NodeId(2)), Figures { home: 1, mirror: 3, bytes: 0 });
+    let mut reservation = sessions.reserve().unwrap();
+    sessions.charge(&mut reservation, 7).unwrap();
+    assert_eq!(sessions.stats(NodeId(1)), UploadStats { home: 3, mirror: 1, bytes: 7 });
+    drop(reservation);
+    assert_eq!(sessions.stats(NodeId(2)), UploadStats { home: 1, mirror: 3, bytes: 0 });
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn an_older_home_takes_no_mirror_from_a_later_one() {
     let sessions = Sessions::new(LIMITS);
     let of_term = |term| {
         let session = session(1, 100);
-        session.update(|glance| glance.term = term);
+        session.update(|status| status.term = term);
         session
     };
     sessions.insert_mirror(of_term(2)).unwrap();
@@ -92,7 +92,7 @@ fn the_memory_of_closed_sessions_is_bounded() {
     let sessions = Sessions::new(LIMITS);
     for id in 0..CLOSED_MAX as u128 + 5 {
         let session = session(id, 100);
-        session.update(|glance| glance.closed = true);
+        session.update(|status| status.closed = true);
         sessions.insert(session);
         sessions.closed(UploadId(id));
     }

@@ -73,7 +73,7 @@ async fn a_body_in_progress_is_taken_to_its_end_before_the_upload_is_handed_on()
     let (blobs, chunk) = (nodes.blobs(1).clone(), gated(&bytes, MIB, gate));
     let patch = tokio::spawn(async move { blobs.append(&repo(), &token, None, chunk).await });
     let staged = async {
-        while nodes.blobs(1).figures().bytes < MIB as u64 {
+        while nodes.blobs(1).stats().bytes < MIB as u64 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

@@ -22,14 +22,14 @@ impl Uploads {
         // One that cannot be reached is no reason to keep the session: it expires there.
         let text = self.ticket_text(&session);
         let upload = Upload { repo, ticket: &text };
-        let mirrors = session.glance().mirrors;
+        let mirrors = session.status().mirrors;
         let told = join_all(mirrors.iter().map(|mirror| self.inner.peers.mirror_drop(*mirror, upload))).await;
         let stale = told.into_iter().find_map(|told| match told {
             Err(PeerError::Fault(fault @ Fault::Stale { .. })) => Some(fault),
             _ => None,
         });
         self.settle_fault(&session, &mut state, stale.map_or(Ok(()), Err))?;
-        session.update(|glance| glance.mirrors.clear());
+        session.update(|status| status.mirrors.clear());
         self.forget(&session, &mut state);
         Ok(())
     }
@@ -38,9 +38,9 @@ impl Uploads {
     /// mirror takes it over meanwhile; the mirrors are told in the background.
     pub(super) fn forget(&self, session: &Session, state: &mut State) {
         state.content = Content::Gone;
-        session.update(|glance| glance.ended = true);
+        session.update(|status| status.ended = true);
         self.inner.sessions.closed(session.id);
-        state.former.extend(session.glance().mirrors);
+        state.former.extend(session.status().mirrors);
         self.dismiss(session, state);
     }
 

@@ -33,7 +33,7 @@ impl Uploads {
         let (quorum, members) = self.inner.holders()?;
         let wanted = quorum.saturating_sub(1);
         let length = staged.len();
-        let known = session.glance().mirrors;
+        let known = session.status().mirrors;
         // Whoever is asked may have bytes from now on.
         former.extend(&known);
         let mut lost = std::mem::take(lost);
@@ -67,7 +67,7 @@ impl Uploads {
         }
         former.retain(|node| !level.contains(node));
         if level != known {
-            session.update(|glance| glance.mirrors.clone_from(&level));
+            session.update(|status| status.mirrors.clone_from(&level));
             if !known.is_empty() {
                 info!(upload = %session.id, ?known, now = ?level, bytes = length, "an upload has other mirrors");
             }

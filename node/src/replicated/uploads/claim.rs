@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use tracing::info;
 use trow_raft::RepoName;
 
-use super::super::sessions::{Content, Glance, Session};
+use super::super::sessions::{Content, Session, SessionStatus};
 use super::super::token::Ticket;
 use super::Uploads;
 use crate::peer_blobs::wire::{Claimed, Fault};
@@ -27,13 +27,13 @@ impl Uploads {
     /// [`Fault::Unavailable`] when a mirror is to take it over.
     pub fn claim(&self, repo: &RepoName, ticket: &Ticket, closing: bool) -> Result<Claimed, Fault> {
         let session = self.inner.sessions.get(ticket.id, repo)?;
-        let glance = session.glance();
-        self.is_home(&glance, ticket, closing)?;
-        if glance.handed {
+        let status = session.status();
+        self.is_home(&status, ticket, closing)?;
+        if status.handed {
             return Err(Fault::unavailable("this node is about to end and has handed the upload on"));
         }
-        if glance.term == ticket.term {
-            session.update(|glance| glance.before = None);
+        if status.term == ticket.term {
+            session.update(|status| status.before = None);
         }
         Ok(self.claimed(&session))
     }
@@ -48,15 +48,15 @@ impl Uploads {
         let me = self.inner.me;
         let session = self.inner.sessions.get(ticket.id, repo)?;
         // From here on the former home is refused, and what it was sending ends.
-        let moved = |glance: &Glance| glance.term != ticket.term || glance.home != ticket.home;
-        let glance = session.glance();
-        if moved(&glance) {
-            return self.taken_already(&session, &glance, ticket, closing);
+        let moved = |status: &SessionStatus| status.term != ticket.term || status.home != ticket.home;
+        let status = session.status();
+        if moved(&status) {
+            return self.taken_already(&session, &status, ticket, closing);
         }
         let mut state = session.seize().await?;
-        let glance = session.glance();
-        if moved(&glance) {
-            return self.taken_already(&session, &glance, ticket, closing);
+        let status = session.status();
+        if moved(&status) {
+            return self.taken_already(&session, &status, ticket, closing);
         }
         match &state.content {
             Content::Open { staged, .. } if staged.len() < ticket.length => return Err(Fault::Unknown),
@@ -67,11 +67,11 @@ impl Uploads {
         let flushed = self.flush(&session, &mut state).await;
         self.settle_fault(&session, &mut state, flushed)?;
         let mirrors = ticket.mirrors.iter().copied().filter(|node| *node != me && *node != ticket.home);
-        session.update(|glance| {
-            glance.term = ticket.term + 1;
-            glance.home = me;
-            glance.before = Some(ticket.home);
-            glance.mirrors = mirrors.collect();
+        session.update(|status| {
+            status.term = ticket.term + 1;
+            status.home = me;
+            status.before = Some(ticket.home);
+            status.mirrors = mirrors.collect();
         });
         session.prolong(self.expiry());
         state.acked = BTreeMap::new();
@@ -86,27 +86,27 @@ impl Uploads {
     fn taken_already(
         &self,
         session: &Session,
-        glance: &Glance,
+        status: &SessionStatus,
         ticket: &Ticket,
         closing: bool,
     ) -> Result<Claimed, Fault> {
-        let here = glance.home == self.inner.me && glance.term > ticket.term && !glance.ended;
-        let kept = glance.before == Some(ticket.home) && glance.term == ticket.term + 1;
+        let here = status.home == self.inner.me && status.term > ticket.term && !status.ended;
+        let kept = status.before == Some(ticket.home) && status.term == ticket.term + 1;
         if here && (closing || kept) {
             Ok(self.claimed(session))
         } else {
-            Err(Fault::Stale { term: glance.term })
+            Err(Fault::Stale { term: status.term })
         }
     }
 
     /// Refuses a node that takes itself for the session's home by `ticket`. If that is the home
     /// of before, it is awake: whoever has its tickets is answered by it from now on.
     pub(super) fn refuse(&self, session: &Session, ticket: &Ticket) -> Fault {
-        session.update(|glance| {
-            if glance.before == Some(ticket.home) {
-                glance.before = None;
+        session.update(|status| {
+            if status.before == Some(ticket.home) {
+                status.before = None;
             }
-            Fault::Stale { term: glance.term }
+            Fault::Stale { term: status.term }
         })
     }
 }

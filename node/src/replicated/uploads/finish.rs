@@ -60,17 +60,18 @@ impl Uploads {
         state: &mut State,
         digest: &Digest,
     ) -> Result<Finished, Fault> {
-        let Content::Open { staged, share: _share } = std::mem::replace(&mut state.content, Content::Gone)
+        let Content::Open { staged, reservation: _share } =
+            std::mem::replace(&mut state.content, Content::Gone)
         else {
             return Err(Fault::Unknown);
         };
         let size = staged.len();
-        let glance = session.glance();
+        let status = session.status();
         let ticket = self.ticket_text(session);
         let query = UploadQuery { digest: Some(*digest), length: Some(size), ..UploadQuery::default() };
         let upload = Upload { repo: &session.repo, ticket: &ticket };
         let mirrors =
-            glance.mirrors.iter().map(|mirror| self.inner.peers.mirror_hold(*mirror, upload, &query));
+            status.mirrors.iter().map(|mirror| self.inner.peers.mirror_hold(*mirror, upload, &query));
         let (here, mirrors) = tokio::join!(staged.hold(digest), join_all(mirrors));
         let held = match here {
             Ok(held) => held,
@@ -80,11 +81,11 @@ impl Uploads {
             }
         };
         state.content = Content::Held { digest: *digest, size };
-        session.update(|glance| glance.closed = true);
+        session.update(|status| status.closed = true);
         self.inner.sessions.closed(session.id);
         self.dismiss(session, state);
         let mut evidence = vec![held.evidence(self.inner.me)];
-        for (mirror, answer) in glance.mirrors.iter().zip(mirrors) {
+        for (mirror, answer) in status.mirrors.iter().zip(mirrors) {
             match answer {
                 Ok(finished) => evidence.extend(finished.evidence.into_iter().filter(|e| e.node == *mirror)),
                 Err(error) => {
@@ -97,7 +98,7 @@ impl Uploads {
 
     /// Fresh evidence for a session that was closed before.
     async fn vouch(&self, session: &Session, digest: &Digest, size: u64) -> Result<Finished, Fault> {
-        let mirrors = session.glance().mirrors;
+        let mirrors = session.status().mirrors;
         let asked =
             mirrors.iter().map(|mirror| self.inner.peers.confirm(*mirror, std::slice::from_ref(digest)));
         let (here, mirrors) = tokio::join!(self.inner.store.confirm(digest), join_all(asked));

@@ -6,7 +6,7 @@ use tokio::sync::OwnedMutexGuard;
 use tracing::debug;
 use trow_raft::RepoName;
 
-use super::super::sessions::{Content, Glance, Session, State};
+use super::super::sessions::{Content, Session, SessionStatus, State};
 use super::super::token::Ticket;
 use super::Uploads;
 use crate::peer_blobs::wire::Fault;
@@ -20,10 +20,10 @@ impl Uploads {
         closing: bool,
     ) -> Result<(Arc<Session>, OwnedMutexGuard<State>), Fault> {
         let session = self.inner.sessions.get(ticket.id, repo)?;
-        self.is_home(&session.glance(), ticket, closing)?;
+        self.is_home(&session.status(), ticket, closing)?;
         let mut state = session.lock().await?;
         // It may have been taken over, or have expired, while we waited.
-        self.is_home(&session.glance(), ticket, closing)?;
+        self.is_home(&session.status(), ticket, closing)?;
         if !self.inner.sessions.has(&session) {
             return Err(Fault::Unknown);
         }
@@ -33,13 +33,18 @@ impl Uploads {
 
     /// Whether `ticket` leads here. The last request may come with a ticket of before a takeover
     /// by this node: its reply may have been lost together with the newer one.
-    pub(super) fn is_home(&self, glance: &Glance, ticket: &Ticket, closing: bool) -> Result<(), Fault> {
-        let here = glance.home == self.inner.me && !glance.ended;
-        let current = glance.term == ticket.term && ticket.home == self.inner.me;
-        if here && (current || (closing && glance.term > ticket.term)) {
+    pub(super) fn is_home(
+        &self,
+        status: &SessionStatus,
+        ticket: &Ticket,
+        closing: bool,
+    ) -> Result<(), Fault> {
+        let here = status.home == self.inner.me && !status.ended;
+        let current = status.term == ticket.term && ticket.home == self.inner.me;
+        if here && (current || (closing && status.term > ticket.term)) {
             Ok(())
         } else {
-            Err(Fault::Stale { term: glance.term })
+            Err(Fault::Stale { term: status.term })
         }
     }
 

@@ -43,9 +43,9 @@ impl Uploads {
 
     async fn hand_on(&self, session: &Arc<Session>) -> bool {
         let mut state = session.wait().await;
-        let glance = session.glance();
-        let here = glance.home == self.inner.me && !glance.ended && self.inner.sessions.has(session);
-        if !here || !matches!(state.content, Content::Open { .. }) || glance.mirrors.is_empty() {
+        let status = session.status();
+        let here = status.home == self.inner.me && !status.ended && self.inner.sessions.has(session);
+        if !here || !matches!(state.content, Content::Open { .. }) || status.mirrors.is_empty() {
             return false;
         }
         // A mirror may have restarted since it was last heard, and have nothing any more.
@@ -57,7 +57,7 @@ impl Uploads {
         }
         // The client knows the mirrors of before, and looks for the upload nowhere else.
         session.update(|now| {
-            now.handed = now.mirrors == glance.mirrors;
+            now.handed = now.mirrors == status.mirrors;
             now.handed
         })
     }

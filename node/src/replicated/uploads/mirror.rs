@@ -14,7 +14,7 @@ use trow_api::blobs::ByteStream;
 use trow_raft::{Digest, RepoName};
 
 use super::super::fault::{hold_fault, store_fault};
-use super::super::sessions::{Content, Glance, Session, State};
+use super::super::sessions::{Content, Session, SessionStatus, State};
 use super::super::task;
 use super::super::token::Ticket;
 use super::Uploads;
@@ -53,12 +53,12 @@ impl Uploads {
     }
 
     async fn mirror_new(&self, repo: &RepoName, ticket: &Ticket) -> Result<Length, Fault> {
-        let share = self.inner.sessions.admit()?;
+        let reservation = self.inner.sessions.reserve()?;
         let staged = self.inner.store.stage(ticket.hint).await.map_err(store_fault)?;
-        let content = Content::Open { staged: Box::new(staged), share };
-        let glance = Glance::new(ticket.term, ticket.home);
+        let content = Content::Open { staged: Box::new(staged), reservation };
+        let status = SessionStatus::new(ticket.term, ticket.home);
         let who = (ticket.id, repo.clone(), ticket.hint);
-        self.inner.sessions.insert_mirror(Session::new(who, glance, content, ticket.expiry))?;
+        self.inner.sessions.insert_mirror(Session::new(who, status, content, ticket.expiry))?;
         Ok(Length { length: 0 })
     }
 
@@ -75,7 +75,7 @@ impl Uploads {
     ) -> Result<Length, Fault> {
         let (session, mut state) = self.obey(repo, ticket).await?;
         let State { content, .. } = &mut *state;
-        let Content::Open { staged, share } = content else {
+        let Content::Open { staged, reservation } = content else {
             return Err(Fault::unavailable("the mirror is closed"));
         };
         if staged.len() != at {
@@ -93,7 +93,7 @@ impl Uploads {
                 Ok(Some(Err(error))) => break Err(Fault::BrokeOff { why: error.to_string() }),
                 Err(_) => break Err(Fault::BrokeOff { why: format!("nothing came for {IDLE:?}") }),
             };
-            if let Err(fault) = self.inner.sessions.charge(share, bytes.len() as u64) {
+            if let Err(fault) = self.inner.sessions.charge(reservation, bytes.len() as u64) {
                 break Err(fault);
             }
             if let Err(error) = staged.write(bytes).await {
@@ -106,7 +106,7 @@ impl Uploads {
             return Err(store_fault(error));
         }
         let length = staged.len();
-        session.update(|glance| glance.length = length);
+        session.update(|status| status.length = length);
         session.prolong(self.expiry());
         result.map(|()| Length { length })
     }
@@ -136,9 +136,9 @@ impl Uploads {
     ) -> Result<Finished, Fault> {
         let me = self.inner.me;
         match std::mem::replace(&mut state.content, Content::Gone) {
-            Content::Open { staged, share } if staged.len() != length => {
+            Content::Open { staged, reservation } if staged.len() != length => {
                 let have = staged.len();
-                state.content = Content::Open { staged, share };
+                state.content = Content::Open { staged, reservation };
                 Err(Fault::OutOfOrder { have })
             }
             Content::Open { staged, .. } => {
@@ -147,7 +147,7 @@ impl Uploads {
                     hold_fault(error)
                 })?;
                 state.content = Content::Held { digest: *digest, size: held.size };
-                session.update(|glance| glance.closed = true);
+                session.update(|status| status.closed = true);
                 self.inner.sessions.closed(session.id);
                 Ok(Finished { size: held.size, evidence: vec![held.evidence(me)] })
             }
@@ -199,8 +199,8 @@ impl Uploads {
     /// # Errors
     /// [`Fault::Stale`] for a home of before, or another one of the same term.
     fn may_obey(&self, session: &Session, ticket: &Ticket) -> Result<bool, Fault> {
-        let glance = session.glance();
-        let obeyed = glance.term == ticket.term && glance.home == ticket.home;
-        if obeyed || glance.term < ticket.term { Ok(obeyed) } else { Err(self.refuse(session, ticket)) }
+        let status = session.status();
+        let obeyed = status.term == ticket.term && status.home == ticket.home;
+        if obeyed || status.term < ticket.term { Ok(obeyed) } else { Err(self.refuse(session, ticket)) }
     }
 }

@@ -70,7 +70,7 @@ impl Uploads {
         mut bytes: Bytes,
     ) -> Result<(), Fault> {
         let State { content, acked, lost, .. } = state;
-        let Content::Open { staged, share } = content else { return Err(Fault::Unknown) };
+        let Content::Open { staged, reservation } = content else { return Err(Fault::Unknown) };
         if feeds.is_empty() && !acked.is_empty() && !bytes.is_empty() {
             let ticket = self.ticket_text(session);
             let at = staged.len();
@@ -81,7 +81,7 @@ impl Uploads {
         }
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE));
-            self.inner.sessions.charge(share, piece.len() as u64)?;
+            self.inner.sessions.charge(reservation, piece.len() as u64)?;
             if let Err(error) = staged.write(piece.clone()).await {
                 *content = Content::Gone;
                 return Err(store_fault(error));
@@ -109,7 +109,7 @@ impl Uploads {
             return Err(store_fault(error));
         }
         let length = staged.len();
-        session.update(|glance| glance.length = length);
+        session.update(|status| status.length = length);
         Ok(())
     }
 

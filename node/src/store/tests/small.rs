@@ -33,7 +33,7 @@ async fn a_small_blob_is_read_from_disk_once_and_then_from_memory() {
     assert!(matches!(pull_small(&store, &large).await, Err(ReadError::NotHere)));
     store.keep(&Digest::sha256(&large), large.clone());
     assert_eq!(store.kept(&Digest::sha256(&large)), None);
-    assert!(store.small_figures().bytes < 2 * CHUNK as u64);
+    assert!(store.small_stats().bytes < 2 * CHUNK as u64);
 }
 
 #[tokio::test]
