@@ -2,20 +2,21 @@
 //!
 //! openraft stops for good when an installation fails, so that everything a peer can get wrong
 //! is found here: each row is looked at, they must add up to their state hash, and the state must
-//! stand where the header says. Always holds: one is received at a time; that of the leader which
-//! this node follows takes the place of any other and is interrupted by nobody else, and of others
-//! the newest takes the place of the one before, so that a slow one keeps out nobody; whoever is
-//! slow, or sends more than it said or than there is room for, is refused. Memory does not grow
-//! with the state, and what was received in vain is deleted at once. Limit: a member whose vote
-//! consensus accepts is the leader that is followed, here as everywhere.
+//! stand where the header says. Always holds: one is received at a time (see [`mod@turn`]), and a
+//! slow one does not keep out the leader's; whoever is slow, or sends more than it said or than
+//! there is room for, is refused. Memory does not grow with the state, and what was received in
+//! vain is deleted at once. Limit: a member whose vote consensus accepts is the leader that is
+//! followed, here as everywhere.
+
+mod turn;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use super::Metadata;
@@ -28,44 +29,13 @@ use crate::id::NodeId;
 use crate::proto::raft as pb;
 use crate::proto::raft::snapshot_part::Part;
 use crate::state::{FORMAT, Import, ImportError};
+pub(super) use turn::Receiving;
 
 /// A transfer that brings fewer bytes in this time makes no progress, unless it ends.
 const IDLE: Duration = Duration::from_secs(60);
 const PROGRESS: usize = 1 << 20;
 /// The room on the disk is looked at after so many bytes.
 const LOOK: u64 = 8 << 20;
-
-/// Which snapshot is being received.
-#[derive(Default)]
-pub(super) struct Receiving {
-    /// Held by whoever receives one.
-    turn: Arc<Mutex<()>>,
-    newest: watch::Sender<Newest>,
-}
-
-/// The newest that was begun.
-#[derive(Clone, Copy, Default)]
-struct Newest {
-    number: u64,
-    /// Whose it is, until it ends.
-    from: Option<(NodeId, Vote)>,
-}
-
-/// One that was begun, and has not come to its end.
-struct Begun {
-    number: u64,
-    newest: watch::Sender<Newest>,
-}
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        self.newest.send_if_modified(|newest| {
-            newest.from = newest.from.filter(|_| newest.number != self.number);
-            // Nobody waits for it.
-            false
-        });
-    }
-}
 
 /// One transfer.
 struct Transfer {
@@ -75,8 +45,8 @@ struct Transfer {
     /// The index of the last entry in it.
     last: u64,
     parts: Parts,
-    number: u64,
-    newest: watch::Receiver<Newest>,
+    /// Ends when another takes its place.
+    replaced: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 /// A file under construction; deleted unless it was taken.
@@ -116,14 +86,23 @@ impl Metadata {
         if format != FORMAT {
             return Err(self.other_form(peer, vote, last, format));
         }
-        let begun = self.begin(peer, vote)?;
-        let (number, newest) = (begun.number, begun.newest.subscribe());
+        // Whoever leads by now is heard by the next time.
+        let begun =
+            self.0.receiving.begin((peer, vote), self.followed()).ok_or_else(|| {
+                Status::aborted("the state is being received from the leader that is followed")
+            })?;
+        if let Some(before) = begun.instead_of
+            && let Some(left_out) = self.0.complaints.due(peer, About::Turn)
+        {
+            tracing::info!(%peer, %before, left_out, "another snapshot takes the place of the one that was being received");
+        }
+        let replaced = Box::pin(begun.replaced());
         // The one before hears of it now, and is only waited for when it is being installed.
         let since = Instant::now();
-        let turn = tokio::time::timeout(IDLE, self.0.receiving.turn.clone().lock_owned()).await;
+        let turn = tokio::time::timeout(IDLE, self.0.receiving.turn()).await;
         let turn = turn.map_err(|_| Status::unavailable("another snapshot is being installed"))?;
         parts.waited(since.elapsed());
-        let file = self.receive_file(Transfer { peer, vote, size, last, parts, number, newest }).await?;
+        let file = self.receive_file(Transfer { peer, vote, size, last, parts, replaced }).await?;
         // The sender may go away while consensus has the file.
         let this = self.clone();
         let taking = tokio::spawn(async move {
@@ -132,31 +111,6 @@ impl Metadata {
             reply
         });
         taking.await.map_err(|error| failed(peer, &error))?
-    }
-
-    /// Takes the place of the one that is being received, unless that is the leader's.
-    fn begin(&self, peer: NodeId, vote: Vote) -> Result<Begun, Status> {
-        let (newest, followed) = (&self.0.receiving.newest, self.followed());
-        let (mut number, mut before) = (None, None);
-        newest.send_if_modified(|newest| {
-            if newest.from.is_some() && newest.from == followed && followed != Some((peer, vote)) {
-                return false;
-            }
-            before = newest.from.map(|(before, _)| before);
-            *newest = Newest { number: newest.number + 1, from: Some((peer, vote)) };
-            number = Some(newest.number);
-            true
-        });
-        if let Some(before) = before
-            && let Some(left_out) = self.0.complaints.due(peer, About::Turn)
-        {
-            tracing::info!(%peer, %before, left_out, "another snapshot takes the place of the one that was being received");
-        }
-        match number {
-            Some(number) => Ok(Begun { number, newest: newest.clone() }),
-            // Whoever leads now is heard by the next time.
-            None => Err(Status::aborted("the state is being received from the leader that is followed")),
-        }
     }
 
     /// The rows in a state file of their own, durable.
@@ -310,7 +264,7 @@ impl Transfer {
     async fn next(&mut self) -> Result<Option<Part>, Status> {
         tokio::select! {
             biased;
-            _ = self.newest.wait_for(|newest| newest.number > self.number) => {
+            () = &mut self.replaced => {
                 Err(Status::aborted("another snapshot took its place"))
             }
             part = self.parts.next() => part,
