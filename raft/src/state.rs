@@ -1,11 +1,12 @@
 //! The agreed metadata on disk, and how committed entries change it.
 //!
-//! One redb file that one [`State`] owns. Always holds: rows change only in [`State::apply`], by
-//! entries in the order of the log; what an entry does depends on the rows and the entry alone; a
-//! batch is applied as a whole or not at all, with the log position that it brought the state to.
-//! Applying is not durable: [`State::checkpoint`] is, and consensus calls it only when the log is
-//! durable up to what was applied. Never does: parsing what clients sent, reading clocks,
-//! unlinking files.
+//! One redb file that one [`State`] owns, and in memory the rows that are newer than it. Always
+//! holds: rows change only in [`State::apply`], by entries in the order of the log; what an entry
+//! does depends on the rows and the entry alone; a batch is applied as a whole or not at all, with
+//! the log position that it brought the state to. Applying writes no file: a checkpoint does, and
+//! consensus makes one only when the log is durable up to what was applied. What is in memory alone
+//! is lost with the process and comes again from the log. Never does: parsing what clients sent,
+//! reading clocks, unlinking files.
 
 mod apply;
 mod error;
@@ -16,8 +17,10 @@ pub(crate) mod fuzzing;
 mod hash;
 mod import;
 mod key;
+mod pending;
 mod row;
 mod rows;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod valid;
@@ -26,10 +29,9 @@ mod view;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use redb::ReadableDatabase as _;
 
 pub use error::StateError;
 pub(crate) use export::FORMAT;
@@ -43,6 +45,8 @@ use crate::command::{Applied, Envelope};
 use crate::consensus::reserve::Reserve;
 use crate::digest::Digest;
 use crate::planted::Planted;
+use pending::Pending;
+use snapshot::{Base, Snapshot};
 
 /// The state of one node; see the module.
 #[derive(Debug)]
@@ -51,6 +55,21 @@ pub struct State {
     database: Arc<redb::Database>,
     planted: Planted,
     versions: Arc<versions::Versions>,
+    shown: RwLock<Shown>,
+    /// Held by whoever applies.
+    applying: Mutex<()>,
+}
+
+/// What the next view sees.
+#[derive(Debug)]
+struct Shown {
+    base: Arc<Base>,
+    /// Rows that are being written into the file, over its own.
+    frozen: Option<Arc<Pending>>,
+    /// Rows that are newer than these.
+    active: Arc<Pending>,
+    /// The last batch, counted from the start of the process.
+    batch: u64,
 }
 
 /// A committed entry as apply takes it.
@@ -87,7 +106,7 @@ impl State {
     /// An empty state that is gone with the process.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn in_memory() -> Result<State, StateError> {
-        Ok(State { database: Arc::new(file::in_memory()?), planted: Planted::NONE, versions: Arc::default() })
+        State::on(file::in_memory()?, Planted::NONE)
     }
 
     /// As [`State::open`]; on a full disk it goes on from `reserve`.
@@ -96,48 +115,99 @@ impl State {
         planted: Planted,
         reserve: Option<&Arc<Reserve>>,
     ) -> Result<State, StateError> {
-        let database = Arc::new(file::open(file, planted, reserve)?);
-        let state = State { database, planted, versions: Arc::default() };
+        let state = State::on(file::open(file, planted, reserve)?, planted)?;
         match state.view()?.level()? {
             level if level > crate::command::LEVEL => Err(StateError::Level { level }),
             _ => Ok(state),
         }
     }
 
-    /// The state as it is now, and stays in this view.
-    pub fn view(&self) -> Result<View, StateError> {
-        let rows = rows::Snapshot(self.database.begin_read()?);
-        Ok(View::new(rows, self.database.clone(), self.versions.clone()))
+    fn on(database: redb::Database, planted: Planted) -> Result<State, StateError> {
+        let database = Arc::new(database);
+        let base = Arc::new(Base::open(&database)?);
+        let shown = Shown { base, frozen: None, active: Arc::default(), batch: 0 };
+        let (versions, shown) = (Arc::default(), RwLock::new(shown));
+        Ok(State { database, planted, versions, shown, applying: Mutex::new(()) })
     }
 
-    /// Applies committed entries in one transaction, and says what came of each.
+    fn shown(&self) -> RwLockReadGuard<'_, Shown> {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self) -> RwLockWriteGuard<'_, Shown> {
+        self.shown.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let shown = self.shown();
+        let layers = std::iter::once(&shown.active).chain(&shown.frozen).cloned().collect();
+        Snapshot { layers, batch: shown.batch, base: shown.base.clone() }
+    }
+
+    /// The state as it is now, and stays in this view.
+    pub fn view(&self) -> Result<View, StateError> {
+        Ok(View::new(self.snapshot(), self.versions.clone()))
+    }
+
+    /// Applies committed entries as one batch, and says what came of each.
     ///
-    /// Not durable, see [`State::checkpoint`]. Blocks: call it on a thread of its own.
+    /// Not durable, see [`State::checkpoint`]. Reads the file: call it on a thread of its own.
     ///
     /// # Errors
     /// Nothing was applied; the process must end.
     pub fn apply(&self, entries: &[ApplyEntry]) -> Result<Vec<Applied>, StateError> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(redb::Durability::None)?;
-        let applied = apply::batch(&transaction, entries, &self.versions, self.planted)?;
-        transaction.commit()?;
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let (applied, changes) = apply::batch(self.snapshot(), entries, &self.versions, self.planted)?;
+        self.publish(changes);
         Ok(applied)
+    }
+
+    /// Nobody sees the changes of a batch before the batch is the last.
+    fn publish(&self, changes: Pending) {
+        let active = self.shown().active.clone();
+        active.absorb(changes);
+        self.show().batch += 1;
+    }
+
+    /// Bytes of memory that hold what was applied since the last checkpoint was begun, about.
+    pub(crate) fn pending(&self) -> usize {
+        self.shown().active.bytes()
+    }
+
+    /// Begins a checkpoint of everything applied so far, which [`State::save`] ends. Only one at a
+    /// time, which is the caller's part.
+    pub(crate) fn freeze(&self) {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.show();
+        assert!(shown.frozen.is_none(), "one checkpoint at a time");
+        shown.frozen = Some(std::mem::take(&mut shown.active));
+    }
+
+    /// Makes durable what was frozen, and returns the state as it was then. Entries may be applied
+    /// meanwhile. Blocks: call it on a thread of its own.
+    ///
+    /// # Errors
+    /// As [`State::apply`]: an fsync that failed is never tried again.
+    pub(crate) fn save(&self) -> Result<View, StateError> {
+        let frozen = self.shown().frozen.clone();
+        if let Some(frozen) = frozen {
+            file::write(&self.database, &frozen)?;
+            let base = Arc::new(Base::open(&self.database)?);
+            let mut shown = self.show();
+            (shown.base, shown.frozen) = (base, None);
+        }
+        let shown = self.shown();
+        let saved = Snapshot { layers: Vec::new(), batch: shown.batch, base: shown.base.clone() };
+        Ok(View::new(saved, self.versions.clone()))
     }
 
     /// Makes everything applied so far durable and returns the index of the last entry of it.
     ///
-    /// Dropping the [`State`] does the same: the log must be durable by then too.
-    ///
     /// # Errors
     /// As [`State::apply`]: an fsync that failed is never tried again.
     pub fn checkpoint(&self) -> Result<u64, StateError> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(redb::Durability::Immediate)?;
-        // Without it an unclean open walks the whole file.
-        transaction.set_quick_repair(true);
-        let applied = writer::Writer::open(&transaction, &self.versions, 0)?.applied()?;
-        transaction.commit()?;
-        Ok(applied)
+        self.freeze();
+        self.save()?.applied()
     }
 
     /// To be called before another state takes this one's place: what was read from this one and

@@ -1,13 +1,13 @@
-//! The state machine: committed entries into the [`State`], in batches, one transaction each.
+//! The state machine: committed entries into the [`State`], in batches.
 //!
-//! Always holds: apply, checkpoint and installation exclude each other; the state becomes durable
-//! only up to what the log has flushed, so that a crash never leaves a state ahead of its log
-//! (followers apply entries before their own flush). An entry that does not decode, or a state
+//! Always holds: apply and installation exclude each other, and so do checkpoint and installation;
+//! entries are applied while a checkpoint is written; the state becomes durable only up to what the
+//! log has flushed, so that a crash never leaves a state ahead of its log (followers apply entries
+//! before their own flush). An entry that does not decode, or a state
 //! that does not write, ends the process. Never does: fsync per entry.
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,9 @@ use crate::state::{ApplyEntry, Import, ImportError, State, View};
 /// A batch is at most this many entries, or about [`BATCH_BYTES`].
 const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
+/// With so much in memory that no checkpoint has begun to write, the next batch waits for the one
+/// that is being written, in bytes.
+const PENDING_MAX: usize = 32 << 20;
 
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
 type Responders = Vec<Option<ApplyResponder<TypeConfig>>>;
@@ -46,15 +49,15 @@ struct Inner {
     files: StateFiles,
     state: RwLock<Arc<State>>,
     planted: Planted,
-    /// Held by whoever changes the state or makes it durable.
+    /// Held by whoever changes the state.
     turn: Mutex<()>,
+    /// Held by whoever makes it durable or replaces it; taken before the turn.
+    saving: Mutex<()>,
     applied: watch::Sender<u64>,
     installed: watch::Sender<u64>,
     changes: Arc<Changes>,
     /// One past the index that the log has flushed.
     flushed: watch::Receiver<u64>,
-    /// Bytes applied since the last checkpoint.
-    unsaved: AtomicU64,
     cost: ApplyCost,
     meter: Meter,
 }
@@ -95,11 +98,11 @@ impl Machine {
             state: RwLock::new(Arc::new(state)),
             planted,
             turn: Mutex::new(()),
+            saving: Mutex::new(()),
             applied,
             installed: watch::Sender::new(0),
             changes: Arc::default(),
             flushed,
-            unsaved: AtomicU64::new(0),
             cost: ApplyCost::default(),
             meter: Meter::default(),
         })))
@@ -133,9 +136,9 @@ impl Machine {
         &self.0.changes
     }
 
-    /// Bytes applied since the last checkpoint.
-    pub(crate) fn unsaved(&self) -> u64 {
-        self.0.unsaved.load(Ordering::Relaxed)
+    /// Bytes of memory that hold what was applied since the last checkpoint, about.
+    pub(crate) fn unsaved(&self) -> usize {
+        self.state().pending()
     }
 
     /// Entries applied since the start of the process, and the time that it took.
@@ -183,13 +186,11 @@ impl Machine {
         Ok(())
     }
 
-    /// Makes the state durable if the log is durable up to it; false when it is not yet.
-    pub(crate) async fn checkpoint(&self) -> bool {
-        let _turn = self.0.turn.lock().await;
-        self.checkpoint_in_turn().await
-    }
-
-    async fn checkpoint_in_turn(&self) -> bool {
+    /// Makes the state durable if the log is durable up to it, and returns it; nothing when the log
+    /// is not yet.
+    pub(crate) async fn checkpoint(&self) -> Option<View> {
+        let _saving = self.0.saving.lock().await;
+        let turn = self.0.turn.lock().await;
         let state = self.state();
         let ahead = match state.view().and_then(|view| Ok((view.log_id()?, view.applied()?))) {
             Ok((None, _)) => false,
@@ -197,17 +198,18 @@ impl Machine {
             Err(error) => fatal("read of the state", &error),
         };
         if ahead && !self.0.planted.is(Variant::C5CheckpointAhead) {
-            return false;
+            return None;
         }
+        state.freeze();
+        drop(turn);
         let began = Instant::now();
-        let done = tokio::task::spawn_blocking(move || state.checkpoint()).await;
+        let done = tokio::task::spawn_blocking(move || state.save()).await;
         self.0.meter.checkpoint(began.elapsed());
         match done {
-            Ok(Ok(_)) => self.0.unsaved.store(0, Ordering::Relaxed),
+            Ok(Ok(saved)) => Some(saved),
             Ok(Err(error)) => fatal("checkpoint of the state", &error),
             Err(error) => fatal("checkpoint of the state", &error),
         }
-        true
     }
 
     fn state(&self) -> Arc<State> {
@@ -215,8 +217,9 @@ impl Machine {
     }
 
     async fn apply_batch(&self, entries: Vec<Entry>, responders: Responders) {
-        let bytes: usize =
-            entries.iter().filter_map(|entry| entry.payload.envelope.as_ref()).map(|e| e.0.len()).sum();
+        if self.unsaved() > PENDING_MAX {
+            drop(self.0.saving.lock().await);
+        }
         let last = entries.last().map_or(0, RaftEntry::index);
         let turn = self.0.turn.lock().await;
         let machine = self.clone();
@@ -238,7 +241,6 @@ impl Machine {
             Err(error) => fatal("apply", &error),
         };
         drop(turn);
-        self.0.unsaved.fetch_add(bytes as u64, Ordering::Relaxed);
         self.0.applied.send_replace(last);
         for (responder, outcome) in responders.into_iter().zip(outcomes) {
             if let Some(responder) = responder {
@@ -325,13 +327,13 @@ impl RaftStateMachine<TypeConfig> for Machine {
         meta: &SnapshotMeta,
         snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
+        let _saving = self.0.saving.lock().await;
         let turn = self.0.turn.lock().await;
         let machine = self.clone();
         let expected = meta.last_log_id;
         let installed = tokio::task::spawn_blocking(move || machine.install(snapshot, expected)).await;
         installed.map_err(io::Error::other)??;
         drop(turn);
-        self.0.unsaved.store(0, Ordering::Relaxed);
         self.0.changes.note_everything();
         self.0.installed.send_modify(|count| *count += 1);
         self.0.applied.send_replace(meta.last_log_id.map_or(0, |id| id.index));
@@ -376,14 +378,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
         let mut flushed = self.0.flushed.clone();
         loop {
             flushed.mark_unchanged();
-            let turn = self.0.turn.lock().await;
-            if self.checkpoint_in_turn().await {
-                let view = self.view();
-                drop(turn);
+            if let Some(view) = self.checkpoint().await {
                 let meta = Machine::meta(&view)?;
                 return Ok(Snapshot { meta, snapshot: SnapshotData::Rows(view) });
             }
-            drop(turn);
             flushed.changed().await.map_err(io::Error::other)?;
         }
     }

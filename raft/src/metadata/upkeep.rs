@@ -12,8 +12,9 @@ use super::Metadata;
 use crate::consensus::reserve::Reserve;
 use crate::consensus::types::TypeConfig;
 
-/// The state is made durable when this much was applied since, or this long ago.
-const CHECKPOINT_BYTES: u64 = 32 << 20;
+/// The state is made durable when this much was applied since, in bytes of memory, or this long ago.
+/// More would write less in all: rows that share a page of the file go there at once.
+const CHECKPOINT_BYTES: usize = 8 << 20;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 const REFILL_EVERY: Duration = Duration::from_secs(30);
 
@@ -42,7 +43,7 @@ pub(super) async fn run(metadata: Metadata, reserve: Arc<Reserve>) {
         tick.tick().await;
         let applied = *inner.machine.applied().borrow();
         let due = inner.machine.unsaved() >= CHECKPOINT_BYTES || saved_at.elapsed() >= CHECKPOINT_EVERY;
-        if due && applied != saved && inner.machine.checkpoint().await {
+        if due && applied != saved && inner.machine.checkpoint().await.is_some() {
             (saved, saved_at) = (applied, Instant::now());
         }
         if inner.log.bytes() >= inner.settings.log_limit && metadata.cut_log().await.is_err() {

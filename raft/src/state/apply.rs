@@ -14,10 +14,10 @@ pub(super) mod recent;
 mod reclaim;
 mod tags;
 
-use redb::WriteTransaction;
-
 use super::key::{Table, meta};
+use super::pending::Pending;
 use super::rows::Rows;
+use super::snapshot::Snapshot;
 use super::versions::Versions;
 use super::writer::Writer;
 use super::{ApplyEntry, StateError};
@@ -40,21 +40,20 @@ struct Context<'e> {
     planted: Planted,
 }
 
-/// Applies `entries` in order.
+/// Applies `entries` in order to the state of `before`; what came of each, and all that changed.
 pub(super) fn batch(
-    transaction: &WriteTransaction,
+    before: Snapshot,
     entries: &[ApplyEntry],
     versions: &Versions,
     planted: Planted,
-) -> Result<Vec<Applied>, StateError> {
+) -> Result<(Vec<Applied>, Pending), StateError> {
     let first = entries.first().map_or(0, |entry| entry.index);
-    let mut writer = Writer::open(transaction, versions, first)?;
+    let mut writer = Writer::open(before, versions, first)?;
     let mut outcomes = Vec::with_capacity(entries.len());
     for entry in entries {
         outcomes.push(one(&mut writer, entry, planted)?);
     }
-    writer.finish()?;
-    Ok(outcomes)
+    Ok((outcomes, writer.finish()?))
 }
 
 fn one(writer: &mut Writer<'_>, entry: &ApplyEntry, planted: Planted) -> Result<Applied, StateError> {

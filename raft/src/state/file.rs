@@ -10,6 +10,7 @@ use redb::{Builder, Database, ReadableDatabase as _, StorageBackend};
 
 use super::StateError;
 use super::key::Table;
+use super::pending::Pending;
 use crate::consensus::disk::{DiskFile, Synced, Syncs};
 use crate::consensus::reserve::Reserve;
 use crate::planted::{Planted, Variant};
@@ -69,6 +70,29 @@ fn make_tables(database: &Database) -> Result<(), StateError> {
     let transaction = database.begin_write()?;
     for table in Table::ALL {
         transaction.open_table(table.definition())?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Writes rows as they were last, durably.
+pub(super) fn write(database: &Database, rows: &Pending) -> Result<(), StateError> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(redb::Durability::Immediate)?;
+    // Without it an unclean open walks the whole file.
+    transaction.set_quick_repair(true);
+    for table in Table::ALL {
+        if rows.is_empty(*table) {
+            continue;
+        }
+        let mut open = transaction.open_table(table.definition())?;
+        rows.last(*table, |key, value| {
+            match value {
+                Some(value) => drop(open.insert(key, value)?),
+                None => drop(open.remove(key)?),
+            }
+            Ok::<_, StateError>(())
+        })?;
     }
     transaction.commit()?;
     Ok(())

@@ -26,16 +26,14 @@ const LAST: u64 = 6;
 pub(crate) fn apply(envelope: Envelope) {
     SEEDED.with_borrow_mut(|seeded| {
         let state = seeded.get_or_insert_with(seed);
-        let transaction = state.database.begin_write().expect("in memory");
         let entry =
             ApplyEntry { index: LAST + 1, log_id: Bytes::new(), envelope: Some(envelope), membership: None };
         // Twice, as a retry is.
         let again = ApplyEntry { index: LAST + 2, ..entry.clone() };
-        match batch(&transaction, &[entry, again], &state.versions, Planted::NONE) {
-            Ok(outcomes) => assert_eq!(outcomes.len(), 2),
+        match batch(state.snapshot(), &[entry, again], &state.versions, Planted::NONE) {
+            Ok((outcomes, _)) => assert_eq!(outcomes.len(), 2),
             Err(error) => panic!("a command ends every process: {error}"),
         }
-        transaction.abort().expect("in memory");
     });
 }
 

@@ -1,11 +1,7 @@
-//! Reading rows, from a snapshot or from inside a write transaction.
+//! Reading rows, from a snapshot or while a batch changes them.
 //!
 //! Apply and the readers see the state through the same functions, so that they cannot disagree
 //! about what a key means.
-
-use std::ops::Bound;
-
-use redb::{ReadTransaction, ReadableTable};
 
 use super::key::{self, Table, meta};
 use super::row::{self, BlobRow, LinkRow, ManifestRow, Row, TagRow};
@@ -127,35 +123,4 @@ pub(super) trait Rows {
     {
         self.row(Table::Tag, &key::tag(repo, tag))
     }
-}
-
-/// A read transaction as rows.
-pub(super) struct Snapshot(pub(super) ReadTransaction);
-
-impl Rows for Snapshot {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        let table = self.0.open_table(table.definition())?;
-        Ok(table.get(key)?.map(|value| value.value().to_vec()))
-    }
-
-    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, visit: Visit<'_>) -> Result<(), StateError> {
-        scan(&self.0.open_table(table.definition())?, from, to, visit)
-    }
-}
-
-/// Visits a range of one open table.
-pub(super) fn scan(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    from: &[u8],
-    to: Option<&[u8]>,
-    visit: Visit<'_>,
-) -> Result<(), StateError> {
-    let to = to.map_or(Bound::Unbounded, Bound::Excluded);
-    for row in table.range::<&[u8]>((Bound::Included(from), to))? {
-        let (key, value) = row?;
-        if !visit(key.value(), value.value())? {
-            break;
-        }
-    }
-    Ok(())
 }

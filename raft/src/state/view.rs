@@ -1,7 +1,7 @@
 //! What readers see: one consistent state, as of one applied index.
 //!
-//! A view is a read transaction. It never changes and never blocks the writer, but the file keeps
-//! every page that it can still see, so it is for the length of a request and not longer.
+//! It never changes and never blocks the writer, but keeps memory and pages of the file, so it is
+//! for the length of a request and not longer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use super::key::{self, Table, meta};
 use super::row::{BlobRow, LinkRow, ManifestRow, Row, TagRow};
-use super::rows::{Rows, Snapshot};
+use super::rows::Rows;
+use super::snapshot::Snapshot;
 use super::versions::{Stamp, Versions};
 use super::{StateError, hash};
 use crate::digest::{Algorithm, Digest, PartitionId};
@@ -21,9 +22,6 @@ use crate::name::{RepoName, Tag};
 /// One consistent state. Cheap to make; see the module.
 pub struct View {
     rows: Snapshot,
-    /// A closed database refuses its readers, and a snapshot that is installed closes the one that it
-    /// replaces. Dropped after the rows.
-    _database: Arc<redb::Database>,
     versions: Arc<Versions>,
 }
 
@@ -52,8 +50,8 @@ fn resume(prefix: &[u8], after: Option<&[u8]>) -> Vec<u8> {
 
 /// Every method fails only with the state itself: an error ends the process.
 impl View {
-    pub(super) fn new(rows: Snapshot, database: Arc<redb::Database>, versions: Arc<Versions>) -> Self {
-        View { rows, _database: database, versions }
+    pub(super) fn new(rows: Snapshot, versions: Arc<Versions>) -> Self {
+        View { rows, versions }
     }
 
     pub(super) fn rows(&self) -> &Snapshot {

@@ -1,18 +1,22 @@
-//! Rows inside a write transaction: every change goes through here, so that the state hash, the
+//! Rows while a batch changes them: every change goes through here, so that the state hash, the
 //! counts and the versions of what readers keep follow.
 
-use redb::{ReadableTable, Table as RedbTable, WriteTransaction};
+use std::sync::Arc;
 
 use super::key::{self, Table, meta};
+use super::pending::Pending;
 use super::row::{BlobRow, Row};
-use super::rows::{Rows, Visit, scan};
+use super::rows::{Rows, Visit};
+use super::snapshot::Snapshot;
 use super::versions::Versions;
 use super::{StateError, hash};
 use crate::digest::Digest;
 
-/// All tables, open for writing.
+/// The state before a batch, with what the batch changed so far.
 pub(super) struct Writer<'t> {
-    tables: Vec<RedbTable<'t, &'static [u8], &'static [u8]>>,
+    /// The first layer is `changes`.
+    rows: Snapshot,
+    changes: Arc<Pending>,
     hash: u64,
     versions: &'t Versions,
     /// Index of the batch's first entry.
@@ -41,28 +45,22 @@ impl Counts {
 
 impl Rows for Writer<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        Ok(self.tables[table as usize].get(key)?.map(|value| value.value().to_vec()))
+        self.rows.get(table, key)
     }
 
     fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, visit: Visit<'_>) -> Result<(), StateError> {
-        scan(&self.tables[table as usize], from, to, visit)
+        self.rows.scan(table, from, to, visit)
     }
 }
 
 impl<'t> Writer<'t> {
-    /// For the batch that begins with the entry at `first`.
-    pub(super) fn open(
-        transaction: &'t WriteTransaction,
-        versions: &'t Versions,
-        first: u64,
-    ) -> Result<Self, StateError> {
-        let mut tables = Vec::with_capacity(Table::ALL.len());
-        for table in Table::ALL {
-            tables.push(transaction.open_table(table.definition())?);
-        }
-        let mut writer = Writer { tables, hash: 0, versions, first };
-        writer.hash = writer.number(Table::Consensus, meta::HASH)?;
-        Ok(writer)
+    /// On the state of `before`, for the batch that begins with the entry at `first`.
+    pub(super) fn open(mut before: Snapshot, versions: &'t Versions, first: u64) -> Result<Self, StateError> {
+        let changes = Arc::<Pending>::default();
+        before.layers.insert(0, changes.clone());
+        before.batch += 1;
+        let hash = before.number(Table::Consensus, meta::HASH)?;
+        Ok(Writer { rows: before, changes, hash, versions, first })
     }
 
     /// The last applied index; 0 before the first.
@@ -71,26 +69,44 @@ impl<'t> Writer<'t> {
     }
 
     pub(super) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        if table.is_agreed()
+            && let Some(old) = self.rows.get(table, key)?
+        {
+            self.hash = self.hash.wrapping_sub(hash::of_row(table, key, &old));
+        }
+        self.write(table, key, value);
+        Ok(())
+    }
+
+    /// As [`Writer::put`], of a row that was not there before this batch: to look in the file would
+    /// cost a page of it.
+    pub(super) fn put_new(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        if self.changes.get(table, key, self.rows.batch).is_some() {
+            return self.put(table, key, value);
+        }
+        debug_assert!(matches!(self.rows.get(table, key), Ok(None)), "{table:?} {key:?} was there");
+        self.write(table, key, value);
+        Ok(())
+    }
+
+    fn write(&mut self, table: Table, key: &[u8], value: &[u8]) {
         self.versions.changes(table, key, self.first);
-        let old = self.tables[table as usize].insert(key, value)?;
         if table.is_agreed() {
-            if let Some(old) = old {
-                self.hash = self.hash.wrapping_sub(hash::of_row(table, key, old.value()));
-            }
             self.hash = self.hash.wrapping_add(hash::of_row(table, key, value));
         }
-        Ok(())
+        self.changes.put(table, key, Some(value.into()), self.rows.batch);
     }
 
     /// Removes the row; whether there was one.
     pub(super) fn remove(&mut self, table: Table, key: &[u8]) -> Result<bool, StateError> {
-        self.versions.changes(table, key, self.first);
-        let Some(old) = self.tables[table as usize].remove(key)? else {
+        let Some(old) = self.rows.get(table, key)? else {
             return Ok(false);
         };
+        self.versions.changes(table, key, self.first);
         if table.is_agreed() {
-            self.hash = self.hash.wrapping_sub(hash::of_row(table, key, old.value()));
+            self.hash = self.hash.wrapping_sub(hash::of_row(table, key, &old));
         }
+        self.changes.put(table, key, None, self.rows.batch);
         Ok(true)
     }
 
@@ -101,6 +117,11 @@ impl<'t> Writer<'t> {
     /// A row that says all by being there.
     pub(super) fn mark(&mut self, table: Table, key: &[u8]) -> Result<(), StateError> {
         self.put(table, key, &[])
+    }
+
+    /// As [`Writer::mark`], of a row that is not there.
+    pub(super) fn mark_new(&mut self, table: Table, key: &[u8]) -> Result<(), StateError> {
+        self.put_new(table, key, &[])
     }
 
     pub(super) fn set_number(&mut self, table: Table, key: &[u8], value: u64) -> Result<(), StateError> {
@@ -148,8 +169,10 @@ impl<'t> Writer<'t> {
         Ok(())
     }
 
-    /// Stores the hash for the next transaction.
-    pub(super) fn finish(mut self) -> Result<(), StateError> {
-        self.set_number(Table::Consensus, meta::HASH, self.hash)
+    /// Stores the hash for the next batch; what this one changed.
+    pub(super) fn finish(mut self) -> Result<Pending, StateError> {
+        self.set_number(Table::Consensus, meta::HASH, self.hash)?;
+        drop(self.rows);
+        Ok(Arc::into_inner(self.changes).expect("a batch's changes are the writer's alone"))
     }
 }

@@ -145,7 +145,7 @@ async fn a_durable_checkpoint(planted: Planted) -> Result<(), String> {
     let (_, flushed) = tokio::sync::watch::channel(u64::MAX);
     let mut machine = Machine::open(dir.path(), flushed.clone(), planted, None).unwrap();
     apply(&mut machine, (0..=3).map(|index| entry(1, index, 10))).await;
-    assert!(machine.checkpoint().await);
+    assert!(machine.checkpoint().await.is_some());
     let state = copy(dir.path());
     let mut left = Machine::open(state.path(), flushed, Planted::NONE, None).unwrap();
     match openraft::storage::RaftStateMachine::applied_state(&mut left).await.unwrap().0 {

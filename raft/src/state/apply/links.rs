@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::name::RepoName;
 use crate::state::StateError;
 use crate::state::key::{self, Table};
-use crate::state::row::LinkRow;
+use crate::state::row::{LinkRow, Row as _};
 use crate::state::rows::Rows;
 use crate::state::writer::Writer;
 
@@ -24,8 +24,8 @@ pub(super) fn link(
         return Ok(());
     }
     let row = LinkRow { linked_at: cx.time, wanted_at: cx.time };
-    writer.put_row(Table::Link, &key::repo_digest(repo, digest), &row)?;
-    writer.mark(Table::LinkedIn, &key::digest_repo(digest, repo))?;
+    writer.put_new(Table::Link, &key::repo_digest(repo, digest), &row.encode())?;
+    writer.mark_new(Table::LinkedIn, &key::digest_repo(digest, repo))?;
     if let Some(mut blob) = writer.blob(digest)?
         && blob.unlinked_since.take().is_some()
     {

@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::name::{RepoName, Tag};
 use crate::state::StateError;
 use crate::state::key::{self, Table};
-use crate::state::row::ManifestRow;
+use crate::state::row::{ManifestRow, Row as _};
 use crate::state::rows::Rows;
 use crate::state::writer::Writer;
 
@@ -80,7 +80,10 @@ fn store(
     repo: &RepoName,
     new: &NewManifest,
 ) -> Result<u64, StateError> {
-    let old = writer.manifest(repo, &new.digest)?;
+    let (at, body) = (key::repo_digest(repo, &new.digest), key::digest(&new.digest));
+    // Where no repository has the bytes none has the manifest: for what is new, one look is enough.
+    let is_known = writer.has_prefix(Table::BodyIn, &body)?;
+    let old = if is_known { writer.manifest(repo, &new.digest)? } else { None };
     let mut row = ManifestRow {
         media_type: new.media_type.clone(),
         artifact_type: new.artifact_type.clone(),
@@ -92,30 +95,32 @@ fn store(
         blobs: new.blobs.clone(),
         children: new.children.clone(),
     };
-    if let Some(old) = old {
+    if let Some(old) = &old {
         (row.pushed_at, row.by, row.index) = (old.pushed_at, old.by.clone(), old.index);
-        if row == old {
+        if row == *old {
             return Ok(old.index);
         }
         // The bytes are the same, so this is another media type or another reader of the bytes.
         row.index = cx.index;
-        remove_edges(writer, cx, repo, &new.digest, &old)?;
+        remove_edges(writer, cx, repo, &new.digest, old)?;
+        writer.put_row(Table::Manifest, &at, &row)?;
+    } else {
+        writer.put_new(Table::Manifest, &at, &row.encode())?;
+        if !is_known {
+            writer.put_new(Table::Body, &body, &new.bytes)?;
+        }
+        writer.mark_new(Table::BodyIn, &key::digest_repo(&new.digest, repo))?;
     }
-    writer.put_row(Table::Manifest, &key::repo_digest(repo, &new.digest), &row)?;
+    // No edge begins at a manifest that is not there, or whose edges were removed.
     for blob in &row.blobs {
-        writer.mark(Table::Use, &key::edge(repo, blob, &new.digest))?;
+        writer.mark_new(Table::Use, &key::edge(repo, blob, &new.digest))?;
     }
     for child in &row.children {
-        writer.mark(Table::Child, &key::edge(repo, child, &new.digest))?;
+        writer.mark_new(Table::Child, &key::edge(repo, child, &new.digest))?;
     }
     if let (Some(subject), Some(descriptor)) = (&row.subject, &new.descriptor) {
-        writer.put(Table::Referrer, &key::edge(repo, subject, &new.digest), descriptor)?;
+        writer.put_new(Table::Referrer, &key::edge(repo, subject, &new.digest), descriptor)?;
     }
-    let body = key::digest(&new.digest);
-    if !writer.has_prefix(Table::BodyIn, &body)? {
-        writer.put(Table::Body, &body, &new.bytes)?;
-    }
-    writer.mark(Table::BodyIn, &key::digest_repo(&new.digest, repo))?;
     Ok(row.index)
 }
 

@@ -104,7 +104,7 @@ pub(super) fn remove(writer: &mut Writer<'_>, cx: &Context<'_>, node: NodeId) ->
             writer.set_blob(&digest, Some(&row))?;
         }
     }
-    recent::forget(writer, node, None)?;
+    recent::forget(writer, node)?;
     writer.remove(Table::Proposer, &key::node(node))?;
     writer.remove(Table::Member, &key::node(node))?;
     writer.mark(Table::Removed, &key::node(node))?;

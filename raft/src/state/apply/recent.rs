@@ -93,28 +93,33 @@ pub(super) fn remember(
         Some(before) if before.boot == boot => before.highest.max(seq),
         _ => seq,
     };
-    if before.as_ref().is_some_and(|before| before.boot != boot) {
-        forget(writer, node, None)?;
-    } else if let Some(oldest) = highest.checked_sub(OUTCOMES - 1) {
-        forget(writer, node, Some((boot, oldest)))?;
+    let oldest = |highest: u64| highest.saturating_sub(OUTCOMES - 1);
+    match &before {
+        Some(before) if before.boot != boot => forget(writer, node)?,
+        // What was below the window is gone: to go over it again would cost what was removed there.
+        Some(before) => {
+            let window = oldest(before.highest)..oldest(highest);
+            remove_all(
+                writer,
+                &key::recent(node, boot, window.start),
+                Some(&key::recent(node, boot, window.end)),
+            )?;
+        }
+        None => {}
     }
     writer.put_row(Table::Proposer, &key::node(node), &Proposer { boot, highest })?;
-    writer.put(Table::Recent, &key::recent(node, boot, seq), &encode_applied(applied))
+    writer.put_new(Table::Recent, &key::recent(node, boot, seq), &encode_applied(applied))
 }
 
-/// Forgets the outcomes of `node` below (boot, seq), or all of them.
-pub(super) fn forget(
-    writer: &mut Writer<'_>,
-    node: NodeId,
-    below: Option<(u64, u64)>,
-) -> Result<(), StateError> {
+/// Forgets all outcomes of `node`.
+pub(super) fn forget(writer: &mut Writer<'_>, node: NodeId) -> Result<(), StateError> {
     let from = key::node(node);
-    let to = match below {
-        Some((boot, seq)) => Some(key::recent(node, boot, seq).to_vec()),
-        None => key::after_prefix(&from),
-    };
+    remove_all(writer, &from, key::after_prefix(&from).as_deref())
+}
+
+fn remove_all(writer: &mut Writer<'_>, from: &[u8], to: Option<&[u8]>) -> Result<(), StateError> {
     let mut old = Vec::new();
-    writer.scan(Table::Recent, &from, to.as_deref(), &mut |key, _| {
+    writer.scan(Table::Recent, from, to, &mut |key, _| {
         old.push(key.to_vec());
         Ok(true)
     })?;

@@ -7,7 +7,7 @@ use crate::limits::TAG_HISTORY;
 use crate::name::{RepoName, Tag};
 use crate::state::StateError;
 use crate::state::key::{self, Table};
-use crate::state::row::{TagMove, TagRow};
+use crate::state::row::{Row as _, TagMove, TagRow};
 use crate::state::rows::Rows;
 use crate::state::writer::Writer;
 
@@ -36,7 +36,9 @@ pub(super) fn set(
     digest: &Digest,
 ) -> Result<u64, StateError> {
     let mut history = Vec::new();
-    if let Some(old) = writer.tag(repo, tag)? {
+    let old = writer.tag(repo, tag)?;
+    let is_new = old.is_none();
+    if let Some(old) = old {
         if old.digest == *digest {
             return Ok(old.revision);
         }
@@ -46,8 +48,12 @@ pub(super) fn set(
         history.truncate(TAG_HISTORY);
     }
     let row = TagRow { digest: *digest, revision: cx.index, at: cx.now, by: cx.actor.to_owned(), history };
-    writer.put_row(Table::Tag, &key::tag(repo, tag), &row)?;
-    writer.mark(Table::TagOf, &key::tag_of(repo, digest, tag))?;
+    if is_new {
+        writer.put_new(Table::Tag, &key::tag(repo, tag), &row.encode())?;
+    } else {
+        writer.put_row(Table::Tag, &key::tag(repo, tag), &row)?;
+    }
+    writer.mark_new(Table::TagOf, &key::tag_of(repo, digest, tag))?;
     Ok(cx.index)
 }
 

@@ -230,13 +230,30 @@ proptest! {
             let view = bench.view();
             check(&view, view.rows().number(Table::Consensus, meta::HASH).unwrap());
         }
-        // Another node applies the same entries in other batches.
+        // Another node applies the same entries in other batches, and writes checkpoints meanwhile.
         let mut rest = entries.as_slice();
         let mut again = Vec::new();
+        let mut frozen: Option<(View, Vec<_>)> = None;
         for size in sizes {
             let (batch, later) = rest.split_at(size.min(rest.len()));
             again.extend(replica.state.apply(batch).unwrap());
             rest = later;
+            let now = replica.view();
+            let seen = rows(&now);
+            match frozen.take() {
+                None if size % 2 == 0 => {
+                    replica.state.freeze();
+                    prop_assert!(rows(&replica.view()) == seen, "a checkpoint that begins changes nothing");
+                    frozen = Some((now, seen));
+                }
+                Some((then, before)) if size % 3 == 0 => {
+                    let saved = replica.state.save().unwrap();
+                    prop_assert!(rows(&saved) == before, "the checkpoint has what was frozen");
+                    prop_assert!(rows(&then) == before, "a view does not change");
+                    prop_assert!(rows(&now) == seen && rows(&replica.view()) == seen, "nor what came later");
+                }
+                other => frozen = other,
+            }
         }
         prop_assert!(rest.is_empty());
         prop_assert_eq!(outcomes, again);

@@ -83,13 +83,13 @@ fn a_stamp_ends_before_the_change_can_be_seen() {
     let before = stamp(&bench.view(), "r");
     let entries: Vec<_> =
         (0..3).map(|n| bench.entry(put("r", if n == 1 { &new } else { &old }, &["t"]))).collect();
-    let transaction = bench.state.database.begin_write().unwrap();
-    apply::batch(&transaction, &entries, &bench.state.versions, Planted::NONE).unwrap();
+    let before_it = bench.state.snapshot();
+    let (_, changes) = apply::batch(before_it, &entries, &bench.state.versions, Planted::NONE).unwrap();
     let meanwhile = bench.view();
     assert_eq!(meanwhile.tag(&repo("r"), &tag("t")).unwrap().unwrap().digest, old.digest);
     assert!(!before.holds(), "the old row would be given after the new one was seen");
     assert!(!stamp(&meanwhile, "r").holds());
-    transaction.commit().unwrap();
+    bench.state.publish(changes);
     assert!(!stamp(&meanwhile, "r").holds());
     assert!(stamp(&bench.view(), "r").holds());
 }
