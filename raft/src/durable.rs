@@ -3,7 +3,7 @@
 //! Always holds: when a call returned, what it did survives a power cut; whenever the process is
 //! killed or the power fails before that, the file is as it was before or as it is to be. An error
 //! leaves open which of the two. Never does: lock. A name has one writer at a time, and a call that
-//! was cut short leaves `<name>.tmp`, which the next one overwrites.
+//! was cut short leaves `<name>.tmp`, which the next one removes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -39,7 +39,12 @@ pub fn remove(dir: &Path, name: &str) -> io::Result<()> {
 
 fn write_as(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = dir.join(format!("{name}.tmp"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+    // What a call that was cut short left there would keep its mode.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
     file.write_all(bytes)?;
     // Before the rename, or the name could survive a power cut that the bytes do not.
     file.sync_all()?;

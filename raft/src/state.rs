@@ -17,10 +17,10 @@ pub(crate) mod fuzzing;
 mod hash;
 mod import;
 mod key;
+mod overlay;
 mod pending;
 mod row;
 mod rows;
-mod snapshot;
 #[cfg(test)]
 mod tests;
 mod valid;
@@ -45,8 +45,8 @@ use crate::command::{Applied, Envelope};
 use crate::consensus::reserve::Reserve;
 use crate::digest::Digest;
 use crate::planted::Planted;
+use overlay::{Base, Overlay};
 use pending::Pending;
-use snapshot::{Base, Snapshot};
 
 /// The state of one node; see the module.
 #[derive(Debug)]
@@ -134,30 +134,30 @@ impl State {
         self.shown.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn show(&self) -> RwLockWriteGuard<'_, Shown> {
+    fn shown_mut(&self) -> RwLockWriteGuard<'_, Shown> {
         self.shown.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn overlay(&self) -> Overlay {
         let shown = self.shown();
         let layers = std::iter::once(&shown.active).chain(&shown.frozen).cloned().collect();
-        Snapshot { layers, batch: shown.batch, base: shown.base.clone() }
+        Overlay { layers, batch: shown.batch, base: shown.base.clone() }
     }
 
     /// The state as it is now, and stays in this view.
     pub fn view(&self) -> Result<View, StateError> {
-        Ok(View::new(self.snapshot(), self.versions.clone()))
+        Ok(View::new(self.overlay(), self.versions.clone()))
     }
 
     /// Applies committed entries as one batch, and says what came of each.
     ///
-    /// Not durable, see [`State::checkpoint`]. Reads the file: call it on a thread of its own.
+    /// Not durable: a checkpoint is. Reads the file: call it on a thread of its own.
     ///
     /// # Errors
     /// Nothing was applied; the process must end.
     pub fn apply(&self, entries: &[ApplyEntry]) -> Result<Vec<Applied>, StateError> {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        let (applied, changes) = apply::batch(self.snapshot(), entries, &self.versions, self.planted)?;
+        let (applied, changes) = apply::batch(self.overlay(), entries, &self.versions, self.planted)?;
         self.publish(changes);
         Ok(applied)
     }
@@ -166,7 +166,7 @@ impl State {
     fn publish(&self, changes: Pending) {
         let active = self.shown().active.clone();
         active.absorb(changes);
-        self.show().batch += 1;
+        self.shown_mut().batch += 1;
     }
 
     /// Bytes of memory that hold what was applied since the last checkpoint was begun, about.
@@ -178,7 +178,7 @@ impl State {
     /// time, which is the caller's part.
     pub(crate) fn freeze(&self) {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut shown = self.show();
+        let mut shown = self.shown_mut();
         assert!(shown.frozen.is_none(), "one checkpoint at a time");
         shown.frozen = Some(std::mem::take(&mut shown.active));
     }
@@ -193,15 +193,16 @@ impl State {
         if let Some(frozen) = frozen {
             file::write(&self.database, &frozen)?;
             let base = Arc::new(Base::open(&self.database)?);
-            let mut shown = self.show();
+            let mut shown = self.shown_mut();
             (shown.base, shown.frozen) = (base, None);
         }
         let shown = self.shown();
-        let saved = Snapshot { layers: Vec::new(), batch: shown.batch, base: shown.base.clone() };
+        let saved = Overlay { layers: Vec::new(), batch: shown.batch, base: shown.base.clone() };
         Ok(View::new(saved, self.versions.clone()))
     }
 
-    /// Makes everything applied so far durable and returns the index of the last entry of it.
+    /// A whole checkpoint, for whoever applies nothing meanwhile: makes everything applied so far
+    /// durable and returns the index of the last entry of it.
     ///
     /// # Errors
     /// As [`State::apply`]: an fsync that failed is never tried again.

@@ -1,7 +1,7 @@
 //! What applying entries cost, added up since the start of the process.
 //!
 //! Always holds: entries and time are added after the same batch; the time is that of decoding and
-//! of the transaction, on the thread that does it, and no waiting.
+//! applying, on the thread that does it, and no waiting.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -3,8 +3,8 @@
 //! Always holds: apply and installation exclude each other, and so do checkpoint and installation;
 //! entries are applied while a checkpoint is written; the state becomes durable only up to what the
 //! log has flushed, so that a crash never leaves a state ahead of its log (followers apply entries
-//! before their own flush). An entry that does not decode, or a state
-//! that does not write, ends the process. Never does: fsync per entry.
+//! before their own flush). An entry that does not decode, or a state that does not write, ends the
+//! process. Never does: fsync per entry.
 
 use std::io;
 use std::path::Path;
@@ -52,7 +52,7 @@ struct Inner {
     /// Held by whoever changes the state.
     turn: Mutex<()>,
     /// Held by whoever makes it durable or replaces it; taken before the turn.
-    saving: Mutex<()>,
+    saving: Arc<Mutex<()>>,
     applied: watch::Sender<u64>,
     installed: watch::Sender<u64>,
     changes: Arc<Changes>,
@@ -98,7 +98,7 @@ impl Machine {
             state: RwLock::new(Arc::new(state)),
             planted,
             turn: Mutex::new(()),
-            saving: Mutex::new(()),
+            saving: Arc::default(),
             applied,
             installed: watch::Sender::new(0),
             changes: Arc::default(),
@@ -189,7 +189,7 @@ impl Machine {
     /// Makes the state durable if the log is durable up to it, and returns it; nothing when the log
     /// is not yet.
     pub(crate) async fn checkpoint(&self) -> Option<View> {
-        let _saving = self.0.saving.lock().await;
+        let saving = self.0.saving.clone().lock_owned().await;
         let turn = self.0.turn.lock().await;
         let state = self.state();
         let ahead = match state.view().and_then(|view| Ok((view.log_id()?, view.applied()?))) {
@@ -203,7 +203,13 @@ impl Machine {
         state.freeze();
         drop(turn);
         let began = Instant::now();
-        let done = tokio::task::spawn_blocking(move || state.save()).await;
+        // Whoever asked may go away: the next one waits for the write, not for its asker.
+        let done = tokio::task::spawn_blocking(move || {
+            let saved = state.save();
+            drop(saving);
+            saved
+        });
+        let done = done.await;
         self.0.meter.checkpoint(began.elapsed());
         match done {
             Ok(Ok(saved)) => Some(saved),

@@ -1,5 +1,6 @@
 //! The log and the state machine against openraft's suite, restarts, kills and power cuts.
 
+mod checkpoint;
 mod cut;
 mod files;
 mod full_disk;

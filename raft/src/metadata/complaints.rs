@@ -1,7 +1,7 @@
 //! Log lines about what peers send, of which none of them writes as many as it likes.
 //!
 //! Always holds: about one thing a peer causes one line in [`PERIOD`], the first one at once, and
-//! the next says how many were left out; memory is bounded. Never does: write a line itself.
+//! the next says how many were left out, while fewer than [`MOST`] are spoken of; memory is bounded. Never does: write a line itself.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

@@ -15,9 +15,9 @@ mod reclaim;
 mod tags;
 
 use super::key::{Table, meta};
+use super::overlay::Overlay;
 use super::pending::Pending;
 use super::rows::Rows;
-use super::snapshot::Snapshot;
 use super::versions::Versions;
 use super::writer::Writer;
 use super::{ApplyEntry, StateError};
@@ -42,7 +42,7 @@ struct Context<'e> {
 
 /// Applies `entries` in order to the state of `before`; what came of each, and all that changed.
 pub(super) fn batch(
-    before: Snapshot,
+    before: Overlay,
     entries: &[ApplyEntry],
     versions: &Versions,
     planted: Planted,

@@ -27,7 +27,7 @@ const MOST: usize = 512;
 pub(super) type Value = Option<Arc<[u8]>>;
 
 type Key = Box<[u8]>;
-type Rows = BTreeMap<Key, Vec<Version>>;
+type ByKey = BTreeMap<Key, Vec<Version>>;
 
 /// A row as it was after a batch.
 #[derive(Debug)]
@@ -39,12 +39,12 @@ struct Version {
 /// The rows of some batches.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    tables: [RwLock<Rows>; TABLES],
+    tables: [RwLock<ByKey>; TABLES],
     bytes: AtomicUsize,
 }
 
 impl Pending {
-    fn rows(&self, table: Table) -> RwLockReadGuard<'_, Rows> {
+    fn rows(&self, table: Table) -> RwLockReadGuard<'_, ByKey> {
         self.tables[table as usize].read().unwrap_or_else(PoisonError::into_inner)
     }
 

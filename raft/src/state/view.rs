@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::key::{self, Table, meta};
+use super::overlay::Overlay;
 use super::row::{BlobRow, LinkRow, ManifestRow, Row, TagRow};
 use super::rows::Rows;
-use super::snapshot::Snapshot;
 use super::versions::{Stamp, Versions};
 use super::{StateError, hash};
 use crate::digest::{Algorithm, Digest, PartitionId};
@@ -21,7 +21,7 @@ use crate::name::{RepoName, Tag};
 
 /// One consistent state. Cheap to make; see the module.
 pub struct View {
-    rows: Snapshot,
+    rows: Overlay,
     versions: Arc<Versions>,
 }
 
@@ -50,11 +50,11 @@ fn resume(prefix: &[u8], after: Option<&[u8]>) -> Vec<u8> {
 
 /// Every method fails only with the state itself: an error ends the process.
 impl View {
-    pub(super) fn new(rows: Snapshot, versions: Arc<Versions>) -> Self {
+    pub(super) fn new(rows: Overlay, versions: Arc<Versions>) -> Self {
         View { rows, versions }
     }
 
-    pub(super) fn rows(&self) -> &Snapshot {
+    pub(super) fn rows(&self) -> &Overlay {
         &self.rows
     }
 

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::key::{self, Table, meta};
+use super::overlay::Overlay;
 use super::pending::Pending;
 use super::row::{BlobRow, Row};
 use super::rows::{Rows, Visit};
-use super::snapshot::Snapshot;
 use super::versions::Versions;
 use super::{StateError, hash};
 use crate::digest::Digest;
@@ -15,7 +15,7 @@ use crate::digest::Digest;
 /// The state before a batch, with what the batch changed so far.
 pub(super) struct Writer<'t> {
     /// The first layer is `changes`.
-    rows: Snapshot,
+    rows: Overlay,
     changes: Arc<Pending>,
     hash: u64,
     versions: &'t Versions,
@@ -55,7 +55,7 @@ impl Rows for Writer<'_> {
 
 impl<'t> Writer<'t> {
     /// On the state of `before`, for the batch that begins with the entry at `first`.
-    pub(super) fn open(mut before: Snapshot, versions: &'t Versions, first: u64) -> Result<Self, StateError> {
+    pub(super) fn open(mut before: Overlay, versions: &'t Versions, first: u64) -> Result<Self, StateError> {
         let changes = Arc::<Pending>::default();
         before.layers.insert(0, changes.clone());
         before.batch += 1;
@@ -79,7 +79,8 @@ impl<'t> Writer<'t> {
     }
 
     /// As [`Writer::put`], of a row that was not there before this batch: to look in the file would
-    /// cost a page of it.
+    /// cost a page of it. A row that was there would make the state hash wrong: each caller says why
+    /// there is none.
     pub(super) fn put_new(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StateError> {
         if self.changes.get(table, key, self.rows.batch).is_some() {
             return self.put(table, key, value);

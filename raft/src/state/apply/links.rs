@@ -24,6 +24,7 @@ pub(super) fn link(
         return Ok(());
     }
     let row = LinkRow { linked_at: cx.time, wanted_at: cx.time };
+    // Without a link there is no entry in the other direction either.
     writer.put_new(Table::Link, &key::repo_digest(repo, digest), &row.encode())?;
     writer.mark_new(Table::LinkedIn, &key::digest_repo(digest, repo))?;
     if let Some(mut blob) = writer.blob(digest)?

@@ -108,7 +108,7 @@ pub(super) fn remember(
         None => {}
     }
     writer.put_row(Table::Proposer, &key::node(node), &Proposer { boot, highest })?;
-    writer.put_new(Table::Recent, &key::recent(node, boot, seq), &encode_applied(applied))
+    writer.put(Table::Recent, &key::recent(node, boot, seq), &encode_applied(applied))
 }
 
 /// Forgets all outcomes of `node`.

@@ -53,6 +53,7 @@ pub(super) fn set(
     } else {
         writer.put_row(Table::Tag, &key::tag(repo, tag), &row)?;
     }
+    // The tag did not point there.
     writer.mark_new(Table::TagOf, &key::tag_of(repo, digest, tag))?;
     Ok(cx.index)
 }

@@ -83,7 +83,7 @@ fn a_stamp_ends_before_the_change_can_be_seen() {
     let before = stamp(&bench.view(), "r");
     let entries: Vec<_> =
         (0..3).map(|n| bench.entry(put("r", if n == 1 { &new } else { &old }, &["t"]))).collect();
-    let before_it = bench.state.snapshot();
+    let before_it = bench.state.overlay();
     let (_, changes) = apply::batch(before_it, &entries, &bench.state.versions, Planted::NONE).unwrap();
     let meanwhile = bench.view();
     assert_eq!(meanwhile.tag(&repo("r"), &tag("t")).unwrap().unwrap().digest, old.digest);

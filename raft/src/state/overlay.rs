@@ -1,6 +1,6 @@
 //! The rows of one batch's state: those of the file under those that are not in it yet.
 //!
-//! Always holds: what is read from a snapshot never changes. It keeps the pages of the file that it
+//! Always holds: what is read from an overlay never changes. It keeps the pages of the file that it
 //! can still see, and the memory of what it was made with, so it is for the length of a request and
 //! not longer.
 
@@ -38,7 +38,7 @@ impl Base {
 
 /// See the module. Clones share all.
 #[derive(Clone)]
-pub(super) struct Snapshot {
+pub(super) struct Overlay {
     /// What is not in the file: the newest first.
     pub(super) layers: Vec<Arc<Pending>>,
     /// The last batch that is seen.
@@ -46,7 +46,7 @@ pub(super) struct Snapshot {
     pub(super) base: Arc<Base>,
 }
 
-impl Rows for Snapshot {
+impl Rows for Overlay {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         for layer in &self.layers {
             if let Some(value) = layer.get(table, key, self.batch) {
