@@ -14,7 +14,7 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 use tonic::Status;
 
 use super::Metadata;
-use super::receive::Incoming;
+use super::receive::{ReceivedFile, failed};
 use crate::consensus::incoming;
 use crate::consensus::meter::Way;
 use crate::consensus::snapshot::SnapshotData;
@@ -53,7 +53,7 @@ impl Metadata {
         peer: NodeId,
         vote: Vote,
         meta: SnapshotMeta,
-        file: Incoming,
+        file: ReceivedFile,
     ) -> Result<pb::SnapshotReply, Status> {
         if !self.would_follow(&vote) {
             return Ok(self.later_vote());
@@ -71,7 +71,7 @@ impl Metadata {
         peer: NodeId,
         vote: Vote,
         meta: SnapshotMeta,
-        mut file: Incoming,
+        mut file: ReceivedFile,
     ) -> Result<pb::SnapshotReply, Status> {
         let Some(committed) = self.accept(vote).await? else { return Ok(self.later_vote()) };
         incoming::snapshot_beyond(committed, meta.last_log_id).map_err(|error| self.forged(peer, &error))?;
@@ -89,6 +89,20 @@ impl Metadata {
             self.0.machine.meter().snapshot(Way::In);
         }
         Ok(pb::SnapshotReply { vote: Some(wire::vote_to(&reply.vote)), installed })
+    }
+
+    /// Consensus would install it, and end when that fails.
+    async fn vet_snapshot(
+        &self,
+        peer: NodeId,
+        vote: Vote,
+        file: &ReceivedFile,
+        meta: &SnapshotMeta,
+    ) -> Result<(), Status> {
+        let (machine, path, claimed) = (self.0.machine.clone(), file.path.clone(), meta.clone());
+        let vetted = tokio::task::spawn_blocking(move || machine.vet(&path, &claimed)).await;
+        let last = meta.last_log_id.map_or(0, |id| id.index);
+        vetted.map_err(|error| failed(peer, &error))?.map_err(|error| self.refused(peer, vote, last, error))
     }
 
     /// Lets consensus accept the vote of a leader, and says what is committed then; none when it

@@ -8,11 +8,13 @@
 //! vain is deleted at once. Limit: a member whose vote consensus accepts is the leader that is
 //! followed, here as everywhere.
 
+mod parts;
+mod refused;
 mod turn;
 
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -23,17 +25,15 @@ use super::Metadata;
 use super::complaints::About;
 use crate::consensus::incoming;
 use crate::consensus::meter::Way;
-use crate::consensus::too_old::too_old_for;
-use crate::consensus::types::{SnapshotMeta, Vote};
+use crate::consensus::types::Vote;
 use crate::id::NodeId;
 use crate::proto::raft as pb;
 use crate::proto::raft::snapshot_part::Part;
 use crate::state::{FORMAT, Import, ImportError};
+use parts::{IDLE, Parts};
+pub(super) use refused::failed;
 pub(super) use turn::Receiving;
 
-/// A transfer that brings fewer bytes in this time makes no progress, unless it ends.
-const IDLE: Duration = Duration::from_secs(60);
-const PROGRESS: usize = 1 << 20;
 /// The room on the disk is looked at after so many bytes.
 const LOOK: u64 = 8 << 20;
 
@@ -50,12 +50,12 @@ struct Transfer {
 }
 
 /// A file under construction; deleted unless it was taken.
-pub(super) struct Incoming {
+pub(super) struct ReceivedFile {
     pub(super) path: PathBuf,
     pub(super) taken: bool,
 }
 
-impl Drop for Incoming {
+impl Drop for ReceivedFile {
     fn drop(&mut self) {
         if !self.taken {
             // What is left over is deleted at the next start.
@@ -70,7 +70,7 @@ impl Metadata {
         peer: NodeId,
         parts: Streaming<pb::SnapshotPart>,
     ) -> Result<pb::SnapshotReply, Status> {
-        let mut parts = Parts { stream: parts, until: tokio::time::Instant::now() + IDLE, progress: 0 };
+        let mut parts = Parts::new(parts);
         let Some(Part::Header(header)) = parts.next().await? else {
             return Err(Status::invalid_argument("a snapshot begins with its header"));
         };
@@ -114,11 +114,11 @@ impl Metadata {
     }
 
     /// The rows in a state file of their own, durable.
-    async fn receive_file(&self, mut transfer: Transfer) -> Result<Incoming, Status> {
+    async fn receive_file(&self, mut transfer: Transfer) -> Result<ReceivedFile, Status> {
         let (peer, vote, last) = (transfer.peer, transfer.vote, transfer.last);
         let began = Instant::now();
         let (rows, given) = mpsc::channel(4);
-        let file = Incoming { path: self.0.machine.scratch("incoming"), taken: false };
+        let file = ReceivedFile { path: self.0.machine.scratch("incoming"), taken: false };
         let building = tokio::task::spawn_blocking(move || build(file, given));
         let sent = self.hand_on(&mut transfer, rows).await;
         // Whatever came of the transfer, what became of the rows says more.
@@ -181,82 +181,15 @@ impl Metadata {
         }
         Err(Status::resource_exhausted("no room for the snapshot"))
     }
-
-    /// Consensus would install it, and end when that fails.
-    pub(super) async fn vet_snapshot(
-        &self,
-        peer: NodeId,
-        vote: Vote,
-        file: &Incoming,
-        meta: &SnapshotMeta,
-    ) -> Result<(), Status> {
-        let (machine, path, claimed) = (self.0.machine.clone(), file.path.clone(), meta.clone());
-        let vetted = tokio::task::spawn_blocking(move || machine.vet(&path, &claimed)).await;
-        let last = meta.last_log_id.map_or(0, |id| id.index);
-        vetted.map_err(|error| failed(peer, &error))?.map_err(|error| self.refused(peer, vote, last, error))
-    }
-
-    /// Why a state cannot be taken. When it is the leader that this node follows that sends one
-    /// which this version is too old for, the process ends: it would be sent the same for ever.
-    fn refused(&self, peer: NodeId, vote: Vote, last: u64, error: ImportError) -> Status {
-        let due = || self.0.complaints.due(peer, About::Snapshot);
-        match error {
-            ImportError::State(error) if error.is_too_old() => {
-                self.end_if_left_behind(peer, vote, last, &error);
-                Status::failed_precondition(error.to_string())
-            }
-            ImportError::Forged(why) => {
-                if let Some(left_out) = due() {
-                    tracing::error!(%peer, left_out, why, "refused a snapshot that no healthy member sends; look at that node: its version, its disk, and whether somebody else has its key");
-                }
-                Status::invalid_argument(why)
-            }
-            ImportError::State(error) => {
-                if let Some(left_out) = due() {
-                    tracing::error!(cause = %error, left_out, "the state that the leader sends cannot be written; check the disk of the data directory, it is sent again");
-                }
-                Status::resource_exhausted(error.to_string())
-            }
-        }
-    }
-
-    /// Refuses rows that are written in another way than this version knows.
-    fn other_form(&self, peer: NodeId, vote: Vote, last: u64, format: u32) -> Status {
-        let error = OtherForm(format);
-        if format > FORMAT {
-            self.end_if_left_behind(peer, vote, last, &error);
-        }
-        if let Some(left_out) = self.0.complaints.due(peer, About::Snapshot) {
-            tracing::error!(%peer, left_out, format, "refused a snapshot in a form that this build does not read: run the version of the leader here");
-        }
-        Status::failed_precondition(error.to_string())
-    }
-
-    fn end_if_left_behind(&self, peer: NodeId, vote: Vote, last: u64, error: &dyn std::error::Error) {
-        if self.followed() == Some((peer, vote)) && self.is_in_membership(peer) {
-            too_old_for(peer, last, error);
-        }
-    }
 }
 
 /// Makes a state file of the rows. It is deleted after its last write, however this ends.
-fn build(file: Incoming, mut rows: mpsc::Receiver<Bytes>) -> Result<(Import, Incoming), ImportError> {
+fn build(file: ReceivedFile, mut rows: mpsc::Receiver<Bytes>) -> Result<(Import, ReceivedFile), ImportError> {
     let mut import = Import::create(&file.path)?;
     while let Some(bytes) = rows.blocking_recv() {
         import.push(&bytes)?;
     }
     Ok((import, file))
-}
-
-/// The leader writes rows in another way.
-#[derive(Debug, thiserror::Error)]
-#[error("the snapshot is of form {0}, and this version of Trow reads form {FORMAT}")]
-struct OtherForm(u32);
-
-/// Something panicked over what the peer sent; the node goes on without it.
-fn failed(peer: NodeId, error: &tokio::task::JoinError) -> Status {
-    tracing::error!(%peer, cause = %error, "a snapshot could not be looked at; it is sent again, report this line if it repeats");
-    Status::internal(error.to_string())
 }
 
 impl Transfer {
@@ -269,35 +202,5 @@ impl Transfer {
             }
             part = self.parts.next() => part,
         }
-    }
-}
-
-/// The parts, as long as they come fast enough.
-struct Parts {
-    stream: Streaming<pb::SnapshotPart>,
-    until: tokio::time::Instant,
-    /// Bytes since the time was set.
-    progress: usize,
-}
-
-impl Parts {
-    async fn next(&mut self) -> Result<Option<Part>, Status> {
-        let Ok(part) = tokio::time::timeout_at(self.until, self.stream.message()).await else {
-            return Err(Status::deadline_exceeded("the snapshot makes no progress"));
-        };
-        let part = part?.and_then(|part| part.part);
-        if let Some(Part::Data(data)) = &part {
-            self.progress += data.len();
-            if self.progress >= PROGRESS {
-                self.progress = 0;
-                self.until = tokio::time::Instant::now() + IDLE;
-            }
-        }
-        Ok(part)
-    }
-
-    /// Time that this node took is not the sender's.
-    fn waited(&mut self, time: Duration) {
-        self.until += time;
     }
 }

@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 
+use super::Metadata;
 use crate::id::NodeId;
 use crate::member::Member;
 use crate::planted::Planted;
@@ -99,5 +100,17 @@ impl Settings {
             silence: Arc::new(|_| None),
             annotate: Arc::new(|_| ()),
         }
+    }
+}
+
+impl Metadata {
+    /// How long a member may be silent before it loses its partitions.
+    pub fn grace(&self) -> Duration {
+        self.0.settings.grace
+    }
+
+    /// How often state time advances.
+    pub(crate) fn tick(&self) -> Duration {
+        self.0.settings.tick
     }
 }

@@ -12,7 +12,7 @@ use crate::consensus::types::Vote;
 use crate::id::NodeId;
 
 /// Who sends a snapshot, and as the leader of which vote.
-pub(super) type From = (NodeId, Vote);
+pub(super) type Sender = (NodeId, Vote);
 
 /// Which snapshot is being received.
 #[derive(Default)]
@@ -27,7 +27,7 @@ pub(in crate::metadata) struct Receiving {
 struct Newest {
     number: u64,
     /// Whose it is, until it ends.
-    from: Option<From>,
+    from: Option<Sender>,
 }
 
 /// One that was begun, and has not come to its end.
@@ -41,7 +41,7 @@ pub(super) struct Begun {
 impl Receiving {
     /// Begins one, in the place of another that hears of it at once; none while that of the leader
     /// who is `followed` is received.
-    pub(super) fn begin(&self, from: From, followed: Option<From>) -> Option<Begun> {
+    pub(super) fn begin(&self, from: Sender, followed: Option<Sender>) -> Option<Begun> {
         let (mut number, mut instead_of) = (None, None);
         self.newest.send_if_modified(|newest| {
             if newest.from.is_some() && newest.from == followed && followed != Some(from) {

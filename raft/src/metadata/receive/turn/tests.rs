@@ -4,7 +4,7 @@ use futures::FutureExt as _;
 
 use super::*;
 
-fn from(term: u64, node: u64) -> From {
+fn from(term: u64, node: u64) -> Sender {
     (NodeId(node), Vote::new_committed(term, node))
 }
 
