@@ -7,6 +7,8 @@
 pub const MANIFEST_MAX: usize = 4 << 20;
 /// Largest encoded log entry, in bytes; more is refused before it is proposed.
 pub const ENTRY_MAX: usize = 10 << 20;
+/// Longest name of whoever acts, in bytes: a tag remembers some of them.
+pub const ACTOR_MAX: usize = 4 << 10;
 /// Entries of one AppendEntries are cut off at this many bytes (but never below one entry).
 pub const BATCH_MAX: usize = 12 << 20;
 /// Largest gRPC message between peers, in bytes.

@@ -174,13 +174,15 @@ impl State {
         self.shown().active.bytes()
     }
 
-    /// Begins a checkpoint of everything applied so far, which [`State::save`] ends. Only one at a
-    /// time, which is the caller's part.
-    pub(crate) fn freeze(&self) {
+    /// Begins a checkpoint of everything applied so far, which [`State::save`] ends; whether there
+    /// is anything to write. Where one was begun and not ended, that is what is to be ended.
+    pub(crate) fn freeze(&self) -> bool {
         let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let mut shown = self.shown_mut();
-        assert!(shown.frozen.is_none(), "one checkpoint at a time");
-        shown.frozen = Some(std::mem::take(&mut shown.active));
+        if shown.frozen.is_none() && shown.active.bytes() > 0 {
+            shown.frozen = Some(std::mem::take(&mut shown.active));
+        }
+        shown.frozen.is_some()
     }
 
     /// Makes durable what was frozen, and returns the state as it was then. Entries may be applied

@@ -372,3 +372,30 @@ async fn messages_above_the_limit_are_not_taken_in() {
     waited.expect("bounded whatever is asked for").expect("what is applied");
     goes_on(cluster, forger, victim).await;
 }
+
+/// No honest member proposes these, and in the log they could not be taken out again: entries that no
+/// message can carry, and rows that no snapshot is taken with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proposals_that_could_not_be_sent_on_are_refused() {
+    let (cluster, mut forger, victim) = abused().await;
+    let envelope = |actor: String, command| {
+        let node = NodeId(forger.id);
+        let level = trow_raft::command::LEVEL;
+        let envelope = trow_raft::Envelope { node, boot: 1 << 40, seq: 1, now: 1, actor, level, command };
+        trow_raft::codec::encode_envelope(&envelope)
+    };
+    let (_, large) = push(1, trow_raft::limits::ENTRY_MAX + 1);
+    let (_, mut lies) = push(1, 100);
+    if let trow_raft::Command::PutManifest { manifest, .. } = &mut lies {
+        manifest.bytes = Bytes::from_static(b"others");
+    }
+    for (what, envelope) in [
+        ("more than an entry may have", envelope("x".to_owned(), large)),
+        ("a name without end", envelope("x".repeat(1 << 20), tick(1))),
+        ("bytes of another digest", envelope("x".to_owned(), lies)),
+    ] {
+        let refused = forger.client.propose(pb::ProposeRequest { envelope }).await.expect_err(what);
+        assert_eq!(refused.code(), Code::InvalidArgument, "{what}: {refused}");
+    }
+    goes_on(cluster, forger, victim).await;
+}

@@ -34,8 +34,8 @@ use crate::state::{ApplyEntry, Import, ImportError, State, View};
 /// A batch is at most this many entries, or about [`BATCH_BYTES`].
 const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
-/// With so much in memory that no checkpoint has begun to write, the next batch waits for the one
-/// that is being written, in bytes.
+/// With so much in memory that no checkpoint has begun to write, the next batch waits for one, in
+/// bytes.
 const PENDING_MAX: usize = 32 << 20;
 
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
@@ -186,34 +186,40 @@ impl Machine {
         Ok(())
     }
 
-    /// Makes the state durable if the log is durable up to it, and returns it; nothing when the log
-    /// is not yet.
+    /// Makes everything that is applied now durable, once the log is durable up to it, and returns
+    /// it; nothing when the log was closed before. It goes to its end whether the asker waits or not.
+    ///
+    /// First it is settled what it has, and then the log is waited for: on a disk that is slower than
+    /// the others' there are always entries that are applied and not flushed, and whoever waited for
+    /// a moment without any might wait for ever, with all that is applied in memory.
     pub(crate) async fn checkpoint(&self) -> Option<View> {
         let saving = self.0.saving.clone().lock_owned().await;
         let turn = self.0.turn.lock().await;
         let state = self.state();
-        let ahead = match state.view().and_then(|view| Ok((view.log_id()?, view.applied()?))) {
-            Ok((None, _)) => false,
-            Ok((Some(_), applied)) => *self.0.flushed.borrow() <= applied,
+        let last = match state.view().and_then(|view| Ok((view.log_id()?, view.applied()?))) {
+            Ok((log_id, applied)) => log_id.map(|_| applied),
             Err(error) => fatal("read of the state", &error),
         };
-        if ahead && !self.0.planted.is(Variant::C5CheckpointAhead) {
-            return None;
-        }
-        state.freeze();
+        let has_rows = state.freeze();
         drop(turn);
-        let began = Instant::now();
-        // Whoever asked may go away: the next one waits for the write, not for its asker.
-        let done = tokio::task::spawn_blocking(move || {
-            let saved = state.save();
-            drop(saving);
-            saved
+        let machine = self.clone();
+        let write = tokio::spawn(async move {
+            let _saving = saving;
+            if has_rows && !machine.0.planted.is(Variant::C5CheckpointAhead) {
+                let mut flushed = machine.0.flushed.clone();
+                flushed.wait_for(|flushed| last.is_none_or(|last| *flushed > last)).await.ok()?;
+            }
+            let began = Instant::now();
+            let saved = tokio::task::spawn_blocking(move || state.save()).await;
+            machine.0.meter.checkpoint(began.elapsed());
+            match saved {
+                Ok(Ok(saved)) => Some(saved),
+                Ok(Err(error)) => fatal("checkpoint of the state", &error),
+                Err(error) => fatal("checkpoint of the state", &error),
+            }
         });
-        let done = done.await;
-        self.0.meter.checkpoint(began.elapsed());
-        match done {
-            Ok(Ok(saved)) => Some(saved),
-            Ok(Err(error)) => fatal("checkpoint of the state", &error),
+        match write.await {
+            Ok(saved) => saved,
             Err(error) => fatal("checkpoint of the state", &error),
         }
     }
@@ -223,9 +229,7 @@ impl Machine {
     }
 
     async fn apply_batch(&self, entries: Vec<Entry>, responders: Responders) {
-        if self.unsaved() > PENDING_MAX {
-            drop(self.0.saving.lock().await);
-        }
+        while self.unsaved() > PENDING_MAX && self.checkpoint().await.is_some() {}
         let last = entries.last().map_or(0, RaftEntry::index);
         let turn = self.0.turn.lock().await;
         let machine = self.clone();
@@ -381,14 +385,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
 
     /// Nothing is built: the state itself, once durable, is the snapshot.
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let mut flushed = self.0.flushed.clone();
-        loop {
-            flushed.mark_unchanged();
-            if let Some(view) = self.checkpoint().await {
-                let meta = Machine::meta(&view)?;
-                return Ok(Snapshot { meta, snapshot: SnapshotData::Rows(view) });
-            }
-            flushed.changed().await.map_err(io::Error::other)?;
-        }
+        let closed = || io::Error::other("the log was closed");
+        let view = self.checkpoint().await.ok_or_else(closed)?;
+        let meta = Machine::meta(&view)?;
+        Ok(Snapshot { meta, snapshot: SnapshotData::Rows(view) })
     }
 }

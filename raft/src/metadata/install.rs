@@ -73,7 +73,12 @@ impl Metadata {
         meta: SnapshotMeta,
         mut file: ReceivedFile,
     ) -> Result<pb::SnapshotReply, Status> {
-        let Some(committed) = self.accept(vote).await? else { return Ok(self.later_vote()) };
+        let committed = match self.accept(vote).await? {
+            Ok(committed) => committed,
+            Err(later) => {
+                return Ok(pb::SnapshotReply { vote: Some(wire::vote_to(&later)), installed: false });
+            }
+        };
         incoming::snapshot_beyond(committed, meta.last_log_id).map_err(|error| self.forged(peer, &error))?;
         tracing::info!(snapshot = %meta, "installing the state that the leader sent");
         let before = self.0.machine.installs();
@@ -105,18 +110,18 @@ impl Metadata {
         vetted.map_err(|error| failed(peer, &error))?.map_err(|error| self.refused(peer, vote, last, error))
     }
 
-    /// Lets consensus accept the vote of a leader, and says what is committed then; none when it
-    /// has a later vote.
-    async fn accept(&self, vote: Vote) -> Result<Option<Option<LogId>>, Status> {
+    /// Lets consensus accept the vote of a leader, and says what is committed then; the later
+    /// vote when it has one.
+    async fn accept(&self, vote: Vote) -> Result<Result<Option<LogId>, Vote>, Status> {
         let internal = |error: openraft::errors::RaftError<TypeConfig>| Status::internal(error.to_string());
         let heartbeat =
             AppendEntriesRequest { vote, prev_log_id: None, entries: Vec::new(), leader_commit: None };
         let reply = self.0.raft.append_entries(heartbeat).await.map_err(internal)?;
-        if matches!(reply, AppendEntriesResponse::HigherVote(_)) {
-            return Ok(None);
+        if let AppendEntriesResponse::HigherVote(later) = reply {
+            return Ok(Err(later));
         }
         let committed = self.0.raft.with_raft_state(|state| state.local_committed().copied()).await;
-        committed.map(Some).map_err(|error| Status::internal(error.to_string()))
+        committed.map(Ok).map_err(|error| Status::internal(error.to_string()))
     }
 
     /// What consensus answers a leader of the past.

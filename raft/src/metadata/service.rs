@@ -15,12 +15,13 @@ use super::complaints::About;
 use super::leader::{Proposed, ReadRefused};
 use super::{Metadata, PeerId};
 use crate::codec;
-use crate::command::{Command, LEVEL};
+use crate::command::{Command, Envelope, LEVEL};
 use crate::consensus::incoming::{self, Forged};
 use crate::consensus::network::{append_reply_to, vote_reply_to};
 use crate::consensus::types::TypeConfig;
+use crate::digest::Digest;
 use crate::id::NodeId;
-use crate::limits::RPC_MAX;
+use crate::limits::{ACTOR_MAX, ENTRY_MAX, RPC_MAX};
 use crate::proto::raft as pb;
 use crate::proto::raft::raft_server::{Raft, RaftServer};
 
@@ -78,6 +79,7 @@ impl Service {
     /// The envelope must be the sender's own: retries are told apart by it. Says its
     /// level, and what it asks for.
     fn own_envelope(&self, peer: NodeId, envelope: &bytes::Bytes) -> Result<(u32, Command), Status> {
+        let len = envelope.len();
         let envelope = codec::decode_envelope(envelope.clone());
         let envelope = envelope.map_err(|error| Status::invalid_argument(error.to_string()))?;
         if envelope.node != peer {
@@ -86,6 +88,7 @@ impl Service {
             }
             return Err(Status::permission_denied("the proposal is not the sender's own"));
         }
+        bounded(len, &envelope).map_err(Status::invalid_argument)?;
         Ok((envelope.level.max(envelope.command.level()), envelope.command))
     }
 
@@ -109,6 +112,25 @@ impl Service {
             Proposed::Busy => R::Busy(pb::Empty {}),
         };
         Response::new(pb::ProposeReply { result: Some(result) })
+    }
+}
+
+/// What no member's own code proposes, and no entry may have: it could not be sent to the others,
+/// or its rows not be taken from a snapshot.
+fn bounded(len: usize, envelope: &Envelope) -> Result<(), &'static str> {
+    if len > ENTRY_MAX {
+        return Err("the proposal is larger than an entry may be");
+    }
+    if envelope.actor.len() > ACTOR_MAX {
+        return Err("the proposal's actor is longer than a name may be");
+    }
+    match &envelope.command {
+        Command::PutManifest { manifest, .. }
+            if Digest::of(manifest.digest.algorithm(), &manifest.bytes) != manifest.digest =>
+        {
+            Err("the manifest's bytes do not have its digest")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Checkpoints beside what goes on meanwhile.
 
+use std::time::Duration;
+
 use futures::poll;
 use tempfile::TempDir;
 
@@ -52,4 +54,24 @@ async fn entries_that_come_during_a_checkpoint_are_in_the_next() {
     let last = machine.checkpoint().await.unwrap();
     assert_eq!(last.applied().unwrap(), 40);
     assert_eq!(last.state_hash().unwrap(), machine.view().state_hash().unwrap());
+}
+
+/// Applied and never flushed up to: a member whose disk is slower than the others'.
+#[tokio::test]
+async fn a_checkpoint_is_made_on_a_disk_that_never_catches_up() {
+    let dir = TempDir::new().unwrap();
+    let flushed = tokio::sync::watch::Sender::new(0);
+    let mut machine = Machine::open(dir.path(), flushed.subscribe(), Planted::NONE, None).unwrap();
+    apply(&mut machine, [membership(0)]).await;
+    for index in (1..=50).map(|turn| 2 * turn) {
+        apply(&mut machine, [entry(1, index, 10)]).await;
+        let mut checkpoint = std::pin::pin!(machine.checkpoint());
+        assert!(poll!(&mut checkpoint).is_pending(), "the log does not have it");
+        // The next entry comes before the log has this one.
+        let mut applying = machine.clone();
+        apply(&mut applying, [entry(1, index + 1, 10)]).await;
+        flushed.send_replace(index + 1);
+        let saved = tokio::time::timeout(Duration::from_secs(10), checkpoint).await.expect("in time");
+        assert_eq!(saved.unwrap().applied().unwrap(), index);
+    }
 }
