@@ -128,6 +128,18 @@ fn one_node_is_a_complete_registry_that_stops_cleanly() {
         trow(&["cluster", "status", "--server", &server("https"), "--token-file", "/dev/null"]).expect(3);
     assert!(wrong.err.contains(&format!("name it as {}", server("http"))), "{}", wrong.err);
     node.cli(&["cluster", "drain", "nobody"]).expect(1);
+    // Neither would end with a registry that goes on.
+    let name = member["name"].as_str().unwrap();
+    let refused = node.cli(&["cluster", "drain", name]).expect(1);
+    assert!(refused.err.contains(&format!("{name} is the only member: add a node first")), "{}", refused.err);
+    assert!(node.cli(&["cluster", "remove", name]).expect(1).err.contains("is the only voter"));
+    let after = trow_json(&node.with_server(&["cluster", "status", "--output", "json"]), 0);
+    assert_eq!(after["members"][0]["state"], "up");
+    // The other listener that speaks HTTP.
+    let server = format!("http://{}", node.ops_address());
+    let wrong =
+        trow(&["cluster", "status", "--server", &server, "--token-file", node.token_file()]).expect(1);
+    assert!(wrong.err.contains(&format!("{server} is no client listener of Trow")), "{}", wrong.err);
 
     let digest = push_blob(node.client(), "a/b", "content");
     let found = trow_json(&node.with_server(&["blob", "locate", &digest, "--output", "json"]), 0);

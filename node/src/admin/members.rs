@@ -12,6 +12,9 @@ impl Admin {
     /// Lets a member leave: it loses its partitions, then its membership.
     pub(super) async fn drain(&self, node: &str) -> Result<Response, AdminError> {
         let member = self.member(node).await?;
+        if let Some(why) = nobody_takes_over(&member, &self.metadata.local().members()?) {
+            return Err(AdminError::Conflict(why));
+        }
         self.change(&member, Command::SetMemberState { node: member.id, state: MemberState::Draining }).await
     }
 
@@ -72,5 +75,61 @@ impl Admin {
         found.ok_or_else(|| {
             AdminError::NotFound(format!("{node:?} is neither the name nor the id of a member"))
         })
+    }
+}
+
+/// Why `leaver` cannot be drained: a drain that has nobody to move anything to would never end, and
+/// it cannot be taken back.
+fn nobody_takes_over(leaver: &Member, members: &[Member]) -> Option<String> {
+    let mut others = members.iter().filter(|member| member.id != leaver.id).peekable();
+    let (alone, asked_before) = (others.peek().is_none(), leaver.state == MemberState::Draining);
+    let which = match others.all(|other| other.state == MemberState::Draining) {
+        true if alone => "the only member",
+        true if !asked_before => "the only member that is not leaving",
+        _ => return None,
+    };
+    Some(format!(
+        "{} is {which}: add a node first, or stop it if the registry is not needed any more",
+        leaver.name
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trow_raft::Generation;
+
+    fn member(id: u64, state: MemberState) -> Member {
+        Member {
+            id: NodeId(id),
+            name: format!("n{id}"),
+            zone: String::new(),
+            state,
+            generation: Generation(0),
+            max_level: 1,
+            weight: 1,
+            client: String::new(),
+            peer: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_last_one_that_could_take_over_is_not_drained() {
+        use MemberState::{Active, Draining, Joining, Retired};
+        let refused = |states: &[MemberState]| {
+            let members: Vec<Member> = (1..).zip(states).map(|(id, state)| member(id, *state)).collect();
+            nobody_takes_over(&members[0], &members)
+        };
+        let alone =
+            "n1 is the only member: add a node first, or stop it if the registry is not needed any more";
+        assert_eq!(refused(&[Active]).as_deref(), Some(alone));
+        assert_eq!(refused(&[Draining]).as_deref(), Some(alone), "asked once more, it would wait in vain");
+        for other in [Active, Joining, Retired] {
+            assert_eq!(refused(&[Active, other]), None);
+        }
+        let last = refused(&[Active, Draining, Draining]).expect("refused");
+        assert!(last.starts_with("n1 is the only member that is not leaving: add a node"), "{last}");
+        assert_eq!(refused(&[Active, Draining, Active]), None);
+        assert_eq!(refused(&[Draining, Draining]), None, "the command may be typed again to wait");
     }
 }

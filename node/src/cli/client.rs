@@ -162,6 +162,11 @@ impl Client {
                 "the cluster has no quorum: `trow cluster status` names the nodes to start".to_owned()
             })),
             (_, Some(said)) => Unanswered::Refused(said),
+            // The ops listener, or something else altogether.
+            (StatusCode::NOT_FOUND, None) => Unanswered::Refused(format!(
+                "{} is no client listener of Trow: name server.listen, such as http://127.0.0.1:5000",
+                self.base.as_str().trim_end_matches('/')
+            )),
             (status, None) => Unanswered::Refused(format!("the server answered {status}")),
         })
     }

@@ -209,6 +209,10 @@ impl Node {
         });
     }
 
+    pub fn ops_address(&self) -> &str {
+        &self.ops
+    }
+
     pub fn ops(&self, path: &str) -> Reply {
         ask(&self.ops, "GET", path, None).unwrap()
     }
