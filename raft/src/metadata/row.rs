@@ -19,17 +19,43 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// Makes this node's row say what is so, and ends when it does.
 pub(super) async fn correct(metadata: Metadata) {
-    while !is_right(&metadata).await {
+    let mut said = AlreadySaid::default();
+    while !is_right(&metadata, &mut said).await {
         tokio::time::sleep(AGAIN).await;
     }
 }
 
-async fn is_right(metadata: &Metadata) -> bool {
+/// What is not to be said again, however often the row is tried.
+#[derive(Default)]
+struct AlreadySaid {
+    name: bool,
+    refusal: bool,
+}
+
+impl AlreadySaid {
+    /// What the operator must hear of the name: that it is not the one that was asked for.
+    fn of_name(&mut self, wanted: Option<&Member>, now: &Member) -> Option<String> {
+        let wanted = wanted.filter(|wanted| wanted.name != now.name)?;
+        let first = !std::mem::replace(&mut self.name, true);
+        first.then(|| {
+            format!(
+                "another member is called {}; the cluster goes on knowing this node as {}: give it another --name",
+                wanted.name, now.name
+            )
+        })
+    }
+}
+
+async fn is_right(metadata: &Metadata, said: &mut AlreadySaid) -> bool {
     let Ok(view) = metadata.read(READ).await else { return false };
+    let wanted = metadata.0.settings.row.as_ref();
     // One that is not a member yet says it when it joins.
-    let Ok(Some((before, now))) = rows(&view, metadata.id(), metadata.0.settings.row.as_ref()) else {
+    let Ok(Some((before, now))) = rows(&view, metadata.id(), wanted) else {
         return false;
     };
+    if let Some(warning) = said.of_name(wanted, &now) {
+        tracing::warn!("{warning}");
+    }
     if before == now {
         return true;
     }
@@ -39,8 +65,11 @@ async fn is_right(metadata: &Metadata) -> bool {
         Ok(Outcome::Done) => {
             tracing::info!(before = ?Said(&before), now = ?Said(&now), "the cluster knows what changed of this node")
         }
+        Ok(Outcome::Refused(why)) if !std::mem::replace(&mut said.refusal, true) => {
+            tracing::warn!(before = ?Said(&before), now = ?Said(&now), %why, "what changed of this node is refused, and the cluster goes on with what it knew: it is tried again by itself; if `trow cluster status` still shows the old, start the node as it was before")
+        }
         Ok(Outcome::Refused(why)) => {
-            tracing::warn!(before = ?Said(&before), now = ?Said(&now), %why, "what changed of this node is refused")
+            tracing::debug!(%why, "what changed of this node is refused again")
         }
         Err(error) => {
             tracing::debug!(cause = %error, "the cluster does not know yet what changed of this node")
@@ -85,7 +114,38 @@ impl std::fmt::Debug for Said<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::weight;
+    use super::{AlreadySaid, LEVEL, Member, NodeId, weight};
+    use crate::id::Generation;
+    use crate::member::MemberState;
+
+    fn called(name: &str) -> Member {
+        Member {
+            id: NodeId(1),
+            name: name.to_owned(),
+            zone: String::new(),
+            state: MemberState::Active,
+            generation: Generation(0),
+            max_level: LEVEL,
+            weight: 1,
+            client: String::new(),
+            peer: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_name_that_another_member_has_is_said_once() {
+        let mut said = AlreadySaid::default();
+        assert_eq!(said.of_name(None, &called("a")), None);
+        assert_eq!(said.of_name(Some(&called("a")), &called("a")), None, "it has its name");
+        let warning = said.of_name(Some(&called("b")), &called("a"));
+        assert_eq!(
+            warning.as_deref(),
+            Some(
+                "another member is called b; the cluster goes on knowing this node as a: give it another --name"
+            )
+        );
+        assert_eq!(said.of_name(Some(&called("b")), &called("a")), None, "once is enough");
+    }
 
     #[test]
     fn a_weight_changes_by_more_than_a_tenth_or_not_at_all() {
