@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{Arg, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 pub use client::{Server, Unanswered};
-pub use serve::{Collector, ServeFlags};
+pub use serve::{Collector, OtlpEndpoint, ServeFlags};
 pub use table::Table;
 pub use units::{human_bytes, human_duration};
 
@@ -27,7 +27,7 @@ pub use units::{human_bytes, human_duration};
 #[command(name = "trow", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
     /// What is logged, to standard error: error, warn, info, debug, trace; or a filter such as `info,trow::access=off`
-    #[arg(long, env = "TROW_LOG", value_name = "FILTER", default_value = "info", global = true)]
+    #[arg(long, env = "TROW_LOG", value_name = "FILTER", default_value = LOG, global = true)]
     pub log: String,
     /// How log lines are written
     #[arg(long, env = "TROW_LOG_FORMAT", default_value = "text", global = true)]
@@ -35,6 +35,9 @@ pub struct Cli {
     #[command(subcommand)]
     command: Action,
 }
+
+/// What is logged when nothing else is said.
+const LOG: &str = "info";
 
 const EXIT_CODES: &str = "\
 Begin with `trow serve` for one node, or `trow dev` for a cluster of three on this machine; push to \
@@ -146,18 +149,19 @@ impl Cli {
     }
 
     /// Where traces go: only a node has any.
-    pub fn collector(&self) -> Option<String> {
+    pub fn collector(&self) -> Option<OtlpEndpoint> {
         match &self.command {
             Action::Serve(serve) => serve.collector.endpoint(),
             _ => None,
         }
     }
 
-    /// What is logged and how, as flags.
+    /// What is logged and how, as flags; those that would change nothing are left out.
     fn logging(&self) -> Vec<String> {
-        let format = self.log_format.to_possible_value();
+        let filter = (self.log != LOG).then(|| ["--log".to_owned(), self.log.clone()]);
+        let format = self.log_format.to_possible_value().filter(|_| self.log_format != LogFormat::Text);
         let format = format.map(|format| ["--log-format".to_owned(), format.get_name().to_owned()]);
-        ["--log".to_owned(), self.log.clone()].into_iter().chain(format.into_iter().flatten()).collect()
+        filter.into_iter().chain(format).flatten().collect()
     }
 
     /// Does what was asked.
@@ -226,7 +230,14 @@ mod tests {
     fn help_says_what_is_needed_to_go_on() {
         let mut command = Cli::command();
         let serve = command.find_subcommand_mut("serve").unwrap().render_help().to_string();
-        for word in ["Exit codes:", "TROW_AUTH_HTPASSWD", "auth.anonymous_push", "admin.token", "SIGTERM"] {
+        for word in [
+            "Exit codes:",
+            "TROW_AUTH_HTPASSWD",
+            "auth.anonymous_push",
+            "admin.token",
+            "SIGTERM",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+        ] {
             assert!(serve.contains(word), "{word}: {serve}");
         }
         let mut commands = vec![command];
@@ -236,6 +247,19 @@ mod tests {
                 assert!(argument.get_help().is_some(), "{} of {} has no help", name, command.get_name());
             }
             commands.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    #[test]
+    fn flags_of_the_log_are_handed_on_unless_they_change_nothing() {
+        for (typed, handed_on) in [
+            (&[][..], &[][..]),
+            (&["--log", "info", "--log-format", "text"], &[]),
+            (&["--log", "info,trow::access=off"], &["--log", "info,trow::access=off"]),
+            (&["--log-format", "json"], &["--log-format", "json"]),
+        ] {
+            let cli = Cli::try_parse_from([&["trow", "dev"], typed].concat()).unwrap();
+            assert_eq!(cli.logging(), handed_on, "{typed:?}");
         }
     }
 

@@ -51,6 +51,9 @@ impl Dev {
     /// # Errors
     /// They cannot be started.
     pub fn run(self, logging: &[String]) -> Result<(), Failure> {
+        if let Some(endpoint) = self.collector.endpoint() {
+            crate::traces::check(&endpoint.url).map_err(|why| Failure::Usage(endpoint.refused(&why)))?;
+        }
         let further: Vec<String> = logging.iter().cloned().chain(self.collector.arguments()).collect();
         let plan = Plan::new(self.nodes, self.base_port, &self.data_dir, self.config.as_deref(), &further)?;
         plan.check()?;

@@ -47,7 +47,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use cli::{Cli, LogFormat};
+use cli::{Cli, LogFormat, OtlpEndpoint};
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
@@ -79,7 +79,7 @@ fn directives(filter: &str) -> String {
 
 /// Log lines go to standard error. One that cannot be written is lost, and not the node with it: the
 /// complaint about it would go to standard error as well, by a macro that panics.
-fn log(filter: &str, format: LogFormat, collector: Option<String>) -> Result<(), String> {
+fn log(filter: &str, format: LogFormat, collector: Option<OtlpEndpoint>) -> Result<(), String> {
     let filter = directives(filter);
     let filter = EnvFilter::try_new(&filter).map_err(|error| format!("--log: {error}"))?;
     if let Some(endpoint) = collector {
@@ -89,7 +89,7 @@ fn log(filter: &str, format: LogFormat, collector: Option<String>) -> Result<(),
             LogFormat::Text => lines.with_ansi(is_terminal()).boxed(),
             LogFormat::Json => lines.json().flatten_event(true).boxed(),
         };
-        let traces = traces::layer(&endpoint).map_err(|why| format!("--otlp-endpoint: {why}"))?;
+        let traces = traces::layer(&endpoint.url).map_err(|why| endpoint.refused(&why))?;
         let both = tracing_subscriber::registry().with(lines.with_filter(filter)).with(traces);
         return both.try_init().map_err(|error| error.to_string());
     }

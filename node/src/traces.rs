@@ -2,8 +2,8 @@
 //!
 //! Each request is a span, and so is what another node does for it; `traceparent` carries the trace
 //! from the client to the node and from node to node. Always holds: without a collector nothing is
-//! dialled and nothing is recorded; with one that is slow or gone, spans are dropped, which is logged,
-//! and no request waits. Never does: decide what is recorded, which the client's `traceparent` does.
+//! dialled and nothing is recorded; with one that is gone, which is logged, or slow, which is not,
+//! spans are dropped, and no request waits. Never does: decide what is recorded, which the client's `traceparent` does.
 
 mod collector;
 
@@ -39,6 +39,17 @@ struct Traces {
     _runtime: Runtime,
 }
 
+/// Whether `endpoint` is an address that spans can go to.
+///
+/// # Errors
+/// It is not: why.
+pub fn check(endpoint: &str) -> Result<(), String> {
+    if endpoint.starts_with("http://") {
+        return Ok(());
+    }
+    Err(format!("traces go without TLS, to an address such as http://127.0.0.1:4317, not {endpoint:?}"))
+}
+
 /// Records spans for the collector at `endpoint`. To be called once.
 ///
 /// # Errors
@@ -47,9 +58,7 @@ pub fn layer<S>(endpoint: &str) -> Result<impl Layer<S>, String>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    if !endpoint.starts_with("http://") {
-        return Err(format!("expected an address such as http://127.0.0.1:4317, not {endpoint:?}"));
-    }
+    check(endpoint)?;
     let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("otlp").enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let provider = {

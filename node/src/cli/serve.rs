@@ -47,25 +47,50 @@ pub struct Serve {
 /// Where traces go.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Collector {
-    /// Send traces to this OpenTelemetry collector, OTLP over gRPC, such as http://127.0.0.1:4317
+    /// Send traces to this OpenTelemetry collector, OTLP over gRPC, such as http://127.0.0.1:4317 [default: what OTEL_EXPORTER_OTLP_ENDPOINT says]
     #[arg(long, env = "TROW_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
 }
 
+/// An address for traces, and what named it.
+#[derive(Clone, Debug)]
+pub struct OtlpEndpoint {
+    /// The address, as it was said.
+    pub url: String,
+    /// It was said to all OpenTelemetry programs.
+    for_all: bool,
+}
+
+impl OtlpEndpoint {
+    /// What is wrong with it, in the name of what named it.
+    pub fn refused(&self, why: &str) -> String {
+        if self.for_all {
+            format!("{OTLP_VARIABLE}: {why}; set TROW_OTLP_ENDPOINT to another")
+        } else {
+            format!("--otlp-endpoint (TROW_OTLP_ENDPOINT): {why}")
+        }
+    }
+}
+
 impl Collector {
-    /// What was said; the variable of other OpenTelemetry programs counts as well.
-    fn said(&self) -> Option<String> {
-        self.otlp_endpoint.clone().or_else(|| std::env::var(OTLP_VARIABLE).ok())
+    /// What was said; the variable of other OpenTelemetry programs counts as well, unless it is empty.
+    /// An empty flag says that there is to be no collector.
+    fn said(&self) -> Option<OtlpEndpoint> {
+        let own = self.otlp_endpoint.clone().map(|url| OtlpEndpoint { url, for_all: false });
+        own.or_else(|| {
+            let url = std::env::var(OTLP_VARIABLE).ok().filter(|url| !url.is_empty())?;
+            Some(OtlpEndpoint { url, for_all: true })
+        })
     }
 
     /// The collector, if there is to be one.
-    pub fn endpoint(&self) -> Option<String> {
-        self.said().filter(|endpoint| !endpoint.is_empty())
+    pub fn endpoint(&self) -> Option<OtlpEndpoint> {
+        self.said().filter(|endpoint| !endpoint.url.is_empty())
     }
 
     /// The same, as it is typed.
     pub fn arguments(&self) -> Vec<String> {
-        let flag = |endpoint| ["--otlp-endpoint".to_owned(), endpoint];
+        let flag = |endpoint: OtlpEndpoint| ["--otlp-endpoint".to_owned(), endpoint.url];
         self.said().map(flag).into_iter().flatten().collect()
     }
 }

@@ -31,7 +31,8 @@ pub(super) struct PlannedNode {
     pub(super) webhook: SocketAddr,
     pub(super) data_dir: PathBuf,
     pub(super) log: PathBuf,
-    /// Complete: starts the node from any directory and in any environment.
+    /// Complete: starts the node from any directory, in an environment that says nothing itself of
+    /// Trow or of where traces go.
     pub(super) serve_command: Vec<String>,
     flags: ServeFlags,
 }
@@ -147,8 +148,8 @@ impl Plan {
     }
 }
 
-/// Variables that say nothing to a node beside what its command says.
-pub(super) const NOT_THEIRS: [&str; 7] = [
+/// Variables that are kept from the nodes: what concerns them is in their command.
+pub(super) const WITHHELD: [&str; 7] = [
     "TROW_CA_FILE",
     "TROW_CONFIG",
     "TROW_LOG",
@@ -161,8 +162,8 @@ pub(super) const NOT_THEIRS: [&str; 7] = [
 /// What must precede the program so that the command means the same anywhere: the variables that
 /// are settings, and the directory in which the configuration's relative paths start.
 fn environment(config: bool) -> Vec<String> {
-    let variables = std::env::vars()
-        .filter(|(name, _)| name.starts_with("TROW_") && !NOT_THEIRS.contains(&name.as_str()));
+    let variables =
+        std::env::vars().filter(|(name, _)| name.starts_with("TROW_") && !WITHHELD.contains(&name.as_str()));
     let mut prefix: Vec<String> = variables.map(|(name, value)| format!("{name}={value}")).collect();
     prefix.sort();
     match std::env::current_dir() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use super::plan::{NOT_THEIRS, PlannedNode};
+use super::plan::{PlannedNode, WITHHELD};
 use crate::cli::{Failure, note};
 
 /// A node ends within 30 s of SIGTERM; one that does not is killed.
@@ -38,7 +38,7 @@ impl Process {
             .ok_or_else(|| Failure::Failed(format!("start {}: no command", planned.name)))?;
         let both = || log.try_clone().map(Stdio::from).map_err(|error| failed("open its log", error));
         let mut command = Command::new(program);
-        for name in NOT_THEIRS {
+        for name in WITHHELD {
             command.env_remove(name);
         }
         let child = command

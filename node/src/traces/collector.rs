@@ -1,7 +1,8 @@
 //! Whether the collector takes what it is sent, for the log.
 //!
-//! Always holds: each outage is one line, and its end is one; a collector that comes and goes makes at
-//! most one pair of them a minute. Never does: keep spans for later.
+//! Always holds: an outage is at most two lines, its begin and its end; one within a minute of the
+//! last is said only if it lasts. Never does: keep spans for later, or count those that found no room
+//! in the queue.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,8 +34,8 @@ impl<E> Watched<E> {
             (Some(Word::Begun), Err(error)) => {
                 tracing::warn!(collector, cause = %error, "the collector does not take traces, and they are dropped until it does: start it, or mend --otlp-endpoint; nothing else is disturbed")
             }
-            (Some(Word::Ended { lost }), _) => {
-                tracing::info!(collector, lost, "the collector takes traces again")
+            (Some(Word::Ended { refused }), _) => {
+                tracing::info!(collector, refused, "the collector takes traces again")
             }
             _ => {}
         }
@@ -66,14 +67,14 @@ impl<E: SpanExporter> SpanExporter for Watched<E> {
 #[derive(Debug, PartialEq, Eq)]
 enum Word {
     Begun,
-    Ended { lost: u64 },
+    Ended { refused: u64 },
 }
 
 /// The outage there is, if there is one.
 #[derive(Debug, Default)]
 struct Outage {
-    /// Spans that were dropped since the last one whose end was said.
-    lost: u64,
+    /// Spans that were not taken since the last one whose end was said.
+    refused: u64,
     /// Whether this one was said.
     said: bool,
     last_said: Option<Instant>,
@@ -84,9 +85,9 @@ impl Outage {
     fn after(&mut self, spans: u64, taken: bool, now: Instant) -> Option<Word> {
         if taken {
             let said = std::mem::take(&mut self.said);
-            return said.then(|| Word::Ended { lost: std::mem::take(&mut self.lost) });
+            return said.then(|| Word::Ended { refused: std::mem::take(&mut self.refused) });
         }
-        self.lost += spans;
+        self.refused += spans;
         let lately = self.last_said.is_some_and(|last| now.duration_since(last) < SAID);
         if self.said || lately {
             return None;
@@ -108,15 +109,15 @@ mod tests {
         assert_eq!(after(3, true, 0), None, "nothing was wrong");
         assert_eq!(after(5, false, 1), Some(Word::Begun));
         assert_eq!(after(7, false, 600), None, "once is enough");
-        assert_eq!(after(1, true, 601), Some(Word::Ended { lost: 12 }));
+        assert_eq!(after(1, true, 601), Some(Word::Ended { refused: 12 }));
         assert_eq!(after(1, true, 602), None);
         assert_eq!(after(2, false, 603), Some(Word::Begun));
-        assert_eq!(after(2, true, 604), Some(Word::Ended { lost: 2 }));
+        assert_eq!(after(2, true, 604), Some(Word::Ended { refused: 2 }));
         // Again within the minute: not a word, unless it lasts.
         assert_eq!(after(2, false, 605), None);
         assert_eq!(after(2, true, 606), None);
         assert_eq!(after(2, false, 607), None);
         assert_eq!(after(2, false, 663), Some(Word::Begun));
-        assert_eq!(after(2, true, 664), Some(Word::Ended { lost: 6 }), "with what was not said before");
+        assert_eq!(after(2, true, 664), Some(Word::Ended { refused: 6 }), "with what was not said before");
     }
 }

@@ -26,6 +26,25 @@ fn empty_variables_count_as_not_set() {
     assert!(refused.err.contains("--token-file /nowhere"), "{}", refused.err);
 }
 
+#[test]
+fn a_collector_that_cannot_be_one_is_named_by_what_named_it() {
+    let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:4317");
+    let dir = tempfile::tempdir().unwrap();
+    let dev = ["dev", "--data-dir", dir.path().to_str().unwrap()];
+    for line in [&["serve", "--check"][..], &dev] {
+        let refused = trow_with(&[all], line).expect(2);
+        let said = "OTEL_EXPORTER_OTLP_ENDPOINT: traces go without TLS, to an address such as ";
+        assert!(refused.err.contains(said), "{line:?}: {}", refused.err);
+        assert!(refused.err.contains("; set TROW_OTLP_ENDPOINT to another"), "{line:?}: {}", refused.err);
+        let own = [all, ("TROW_OTLP_ENDPOINT", "127.0.0.1:4317")];
+        let refused = trow_with(&own, line).expect(2);
+        assert!(refused.err.contains("(TROW_OTLP_ENDPOINT): traces go"), "{line:?}: {}", refused.err);
+    }
+    trow_with(&[all], &["serve", "--check", "--otlp-endpoint", "http://127.0.0.1:1"]).expect(0);
+    trow_with(&[all], &["serve", "--check", "--otlp-endpoint", ""]).expect(0);
+    trow_with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "")], &["serve", "--check"]).expect(0);
+}
+
 /// A pipe whose reader has gone.
 fn unread() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
