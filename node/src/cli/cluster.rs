@@ -79,7 +79,7 @@ pub enum Cluster {
 /// What can be waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Condition {
-    /// There is a quorum, every member is up and caught up
+    /// There is a quorum, every member is up and caught up; fewer nodes than copies are no reason to wait
     Healthy,
     /// Also, every blob is exactly where it belongs
     Settled,

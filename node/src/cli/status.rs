@@ -14,7 +14,17 @@ use verdict::Verdict;
 
 /// How it is, in one line.
 pub(super) fn summary(status: &StatusDocument) -> String {
-    Verdict::of(status).summary(status)
+    verdict(status).summary(status)
+}
+
+/// Everything that is to be said of it before the figures.
+fn verdict(status: &StatusDocument) -> Verdict {
+    let mut verdict = Verdict::default();
+    match status.cluster_id {
+        None => verdict.not_born(),
+        Some(_) => verdict.check(status),
+    }
+    verdict
 }
 
 /// The whole of it.
@@ -29,7 +39,7 @@ pub(super) fn shown(status: &StatusDocument) -> String {
          quorum      {quorum}, leader {}, term {}, level {}, applied {}, state {} at {}{held_back}\n\
          partitions  {} of {} ready, {} moving\n\
          blobs       {} durable ({}), factor {}, {} under-replicated, {} away, {} lost",
-        Verdict::of(status).line(status),
+        verdict(status).line(status),
         members(status),
         status.cluster_id.as_deref().unwrap_or("(not born yet)"),
         status.leader.as_deref().unwrap_or("-"),

@@ -13,6 +13,12 @@ const FREE: f64 = 0.1;
 const BEHIND: u64 = 1024;
 
 impl Verdict {
+    /// Finds that there is no cluster.
+    pub(super) fn not_born(&mut self) {
+        self.find(Severity::NotBorn, "this node belongs to no cluster yet".to_owned());
+        self.advise("start the nodes that it waits for; its log names them");
+    }
+
     /// Finds everything that is wrong with a cluster that was born.
     pub(super) fn check(&mut self, status: &StatusDocument) {
         self.quorum(status);
@@ -91,6 +97,9 @@ impl Verdict {
         let down = status.members.iter().any(is_down);
         let worst = if down { Severity::Degraded } else { Severity::Repairing };
         let moving = status.partitions.moving;
+        if blobs.under_replicated == 0 && blobs.away == 0 && moving == 0 {
+            return;
+        }
         if blobs.under_replicated > 0 {
             let copies = if goal == 1 { "copy".to_owned() } else { format!("{goal} copies") };
             self.find(worst, format!("{} below {copies}", counted(blobs.under_replicated, "blob")));
@@ -104,11 +113,14 @@ impl Verdict {
         if moving > 0 {
             self.find(Severity::Repairing, format!("{} moving", counted(moving, "partition")));
         }
-        if self.severity == Severity::Repairing {
-            self.advise(
-                "nothing: it goes on by itself; `trow cluster wait --for settled` returns when it is done",
-            );
-        }
+        self.advise(match self.is_advised() {
+            true => {
+                "nothing else: copies follow by themselves; `trow cluster wait --for settled` returns when they have"
+            }
+            false => {
+                "nothing: it goes on by itself; `trow cluster wait --for settled` returns when it is done"
+            }
+        });
     }
 
     /// Fewer members than copies are wanted: all is as it can be, which is less than was asked for.
@@ -119,17 +131,20 @@ impl Verdict {
         if members >= wanted || status.members.iter().any(is_down) {
             return;
         }
-        let (on, more) = (nodes(members), nodes(wanted - members));
+        let (on, more) = (nodes(members), wanted - members);
         self.find(
             Severity::TooFew,
             format!("each blob is on {on}, and replication.factor asks for {wanted}"),
         );
         let meanwhile = match members {
-            1 => "until then what this node's disk loses is lost",
+            1 => "until then what its disk loses is lost",
             2 => "until then nothing can be pushed while either node is down",
             _ => "until then fewer nodes may be lost at once than you asked for",
         };
-        self.advise(format!("add {more} with `trow serve --join`; {meanwhile}"));
+        self.advise(format!(
+            "start {more} more with `--join HOST:PORT` of this one and a copy of its cluster directory, see \
+             docs/operations/add-and-remove-nodes.md; {meanwhile}"
+        ));
     }
 
     fn members(&mut self, status: &StatusDocument) {

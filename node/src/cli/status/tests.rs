@@ -64,11 +64,12 @@ fn fewer_nodes_than_copies_are_not_called_healthy() {
     assert_eq!(
         said(&status(vec![member("n1")])),
         "too few nodes: each blob is on 1 node, and replication.factor asks for 3\n  \
-         to do: add 2 nodes with `trow serve --join`; until then what this node's disk loses is lost"
+         to do: start 2 more with `--join HOST:PORT` of this one and a copy of its cluster directory, see \
+         docs/operations/add-and-remove-nodes.md; until then what its disk loses is lost"
     );
     let two = said(&status(["n1", "n2"].map(member).to_vec()));
     assert!(two.starts_with("too few nodes: each blob is on 2 nodes, "), "{two}");
-    assert!(two.contains("add 1 node with") && two.contains("nothing can be pushed while"), "{two}");
+    assert!(two.contains("start 1 more with") && two.contains("nothing can be pushed while"), "{two}");
     let mut third = status(["n1", "n2", "n3"].map(member).to_vec());
     third.members[2].state = "joining".into();
     let third = said(&third);
@@ -87,7 +88,8 @@ fn a_silent_node_is_named_with_the_time_that_is_left() {
         said(&degraded),
         "DEGRADED: n3 has not been heard of for 20 s; 14 blobs are below 3 copies\n  \
          to do: start n3 again: in 9 min 39 s its copies are made on other nodes\n  \
-         to do: if n3 is gone for good: trow cluster remove n3"
+         to do: if n3 is gone for good: trow cluster remove n3\n  \
+         to do: nothing else: copies follow by themselves; `trow cluster wait --for settled` returns when they have"
     );
     degraded.members[2].repair_in_ms = Some(0);
     assert!(said(&degraded).contains("start n3 again; meanwhile its copies are made on other nodes"));
@@ -116,6 +118,9 @@ fn the_worst_comes_first_and_everything_is_said() {
     assert!(said(&bad).contains("n2 has 3.0 GiB of disk left"), "{}", said(&bad));
     bad.blobs.lost = 2;
     assert!(said(&bad).starts_with("DATA LOST: 2 blobs are on no member; "), "{}", said(&bad));
+    let else_nothing =
+        "push them again; the nodes' logs name them (\"recorded as lost\")\n  to do: nothing else: copies";
+    assert!(said(&bad).contains(else_nothing), "{}", said(&bad));
     bad.members[2].state = "joining".into();
     assert!(said(&bad).contains("n3 is joining"), "{}", said(&bad));
     bad.cluster_id = None;

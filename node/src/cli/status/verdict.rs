@@ -1,13 +1,14 @@
 //! What is to be said of a cluster in one line, and what to do about it.
 //!
-//! Always holds: the worst that was found is the first word. Never does: look at the figures
-//! itself; `checks` does.
+//! Always holds: the worst that was found is the first word. Never does: look for what is wrong;
+//! `checks` does.
 
 use crate::admin::document::StatusDocument;
 
 /// How it is, worst last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Severity {
+    #[default]
     Healthy,
     TooFew,
     Changing,
@@ -33,9 +34,10 @@ impl Severity {
     }
 }
 
-/// What is to be said of a cluster.
+/// What is to be said of a cluster; by default, that nothing is wrong.
+#[derive(Default)]
 pub(super) struct Verdict {
-    pub(super) severity: Severity,
+    severity: Severity,
     findings: Vec<String>,
     advice: Vec<String>,
 }
@@ -55,16 +57,9 @@ impl Verdict {
         }
     }
 
-    /// Everything that is to be said of `status`.
-    pub(super) fn of(status: &StatusDocument) -> Verdict {
-        let mut verdict = Verdict { severity: Severity::Healthy, findings: Vec::new(), advice: Vec::new() };
-        if status.cluster_id.is_none() {
-            verdict.find(Severity::NotBorn, "this node belongs to no cluster yet".to_owned());
-            verdict.advise("start the nodes that it waits for; its log names them");
-            return verdict;
-        }
-        verdict.check(status);
-        verdict
+    /// Whether there is something to do by what was found up to now.
+    pub(super) fn is_advised(&self) -> bool {
+        !self.advice.is_empty()
     }
 
     /// The verdict in one line.
