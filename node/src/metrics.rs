@@ -82,7 +82,7 @@ impl Collector for NodeMetrics {
             out.encode_descriptor("trow_raft_log_fsyncs", "fsyncs of the log", None, MetricType::Counter)?;
         fsyncs.encode(descriptor)?;
         let entries = ConstCounter::new(raft.applied_entries);
-        let help = "Log entries applied to the state";
+        let help = "Log entries applied, in memory";
         entries.encode(out.encode_descriptor(
             "trow_raft_applied_entries",
             help,
@@ -90,7 +90,7 @@ impl Collector for NodeMetrics {
             MetricType::Counter,
         )?)?;
         let seconds = ConstCounter::new(raft.apply_time.as_secs_f64());
-        let help = "Time spent applying log entries";
+        let help = "Time spent applying log entries, in memory";
         seconds.encode(out.encode_descriptor(
             "trow_raft_apply_seconds",
             help,
@@ -148,13 +148,13 @@ impl Collector for NodeMetrics {
         let hot = [("manifest", self.replies.stats()), ("blob", self.store.small_stats())];
         let help = "Reads that memory answered (hit) or did not (miss)";
         let mut encoder = out.encode_descriptor("trow_hot_cache_reads", help, None, MetricType::Counter)?;
-        for (cache, figures) in hot {
-            for (result, reads) in [("hit", figures.hits), ("miss", figures.misses)] {
+        for (cache, stats) in hot {
+            for (result, reads) in [("hit", stats.hits), ("miss", stats.misses)] {
                 let labels = [("cache", cache), ("result", result)];
                 ConstCounter::new(reads).encode(encoder.encode_family(&labels)?)?;
             }
         }
-        let bytes = hot.map(|(cache, figures)| (cache, figures.bytes));
+        let bytes = hot.map(|(cache, stats)| (cache, stats.bytes));
         labelled(&mut out, "trow_hot_cache_bytes", "Bytes kept in memory for reads", "cache", &bytes)?;
 
         let help = "Bytes to and from other nodes, inside TLS";
