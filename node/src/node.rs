@@ -32,7 +32,6 @@ use trow_raft::Planted;
 
 use crate::birth::{self, Birth};
 use crate::config::Config;
-use crate::data_dir::DataDir;
 use end::{Ended, Signals};
 use stop::Running;
 
@@ -42,7 +41,7 @@ use stop::Running;
 /// It cannot be started, or was removed from its cluster while it ran.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let planted = Planted::from_env()?;
-    raise_file_limit();
+    ports::raise_file_limit();
     loop {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
@@ -50,20 +49,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         runtime.shutdown_timeout(Duration::from_secs(1));
         match ended? {
             Ended::Stopped => return Ok(()),
-            // Without anybody to join it would be born as a cluster of its own, and its blobs,
-            // unknown there, would be swept.
-            Ended::Removed if config.cluster.join.is_empty() => anyhow::bail!(
-                "this node was removed from its cluster: start it with --join to join again under a new id, \
-                 or empty {} to begin anew",
-                config.data_dir.display()
-            ),
-            Ended::Removed => {
-                tracing::warn!(
-                    "this node was removed from its cluster: it joins again under a new id, with its blobs"
-                );
-                let data = DataDir::open(&config.data_dir)?;
-                birth::forget(data.path(), &data.path().join("raft")).context("forget the old identity")?;
-            }
+            Ended::Removed => end::prepare_to_join_again(&config)?,
         }
     }
 }
@@ -109,14 +95,4 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     let outcome = end::reached(signals, member, &mut clients, &cluster.peers, &confirmed).await;
     Running { health, closing, clients, uploads: content.blobs, tasks, cluster, peers }.stop().await;
     outcome
-}
-
-/// Connections and open blobs are files: take as many as the system grants, not the modest default.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!(cause = %error, "the limit of open files stays as it is");
-    }
 }

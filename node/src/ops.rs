@@ -1,8 +1,8 @@
 //! Health, readiness and metrics, for whoever runs the node.
 //!
-//! Always holds: `/healthz` answers while the process lives, from before the state is open until
-//! after the last client is served; ready means that requests may be sent here, and no quorum is
-//! still ready. Never does: anything that waits for a peer.
+//! Always holds: `/healthz` answers from before the state is open until after the last client is
+//! served; ready means that requests may be sent here, and no quorum is still ready. Never does:
+//! anything that waits for a peer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

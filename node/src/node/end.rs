@@ -1,7 +1,7 @@
-//! Why a run ends.
+//! Why a run ends, and what that means for the next one.
 //!
 //! Always holds: it ends when it is told to, when this node is removed, and when a part ends that
-//! must not.
+//! must not; a removed node runs again under a new id alone, and only where there is whom to join.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +10,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use trow_raft::ClusterId;
 
-use crate::birth::BirthError;
+use crate::birth::{self, BirthError};
+use crate::config::Config;
+use crate::data_dir::DataDir;
 use crate::peer::Peers;
 
 /// How a run ended that did not fail.
@@ -79,4 +81,20 @@ fn after_removal(confirmed: &AtomicBool) -> anyhow::Result<Ended> {
         )
     }
     Ok(Ended::Removed)
+}
+
+/// Forgets who a removed node was, so that the next run joins its cluster again.
+pub(super) fn prepare_to_join_again(config: &Config) -> anyhow::Result<()> {
+    // Without anybody to join it would be born as a cluster of its own, and its blobs, unknown
+    // there, would be swept.
+    if config.cluster.join.is_empty() {
+        anyhow::bail!(
+            "this node was removed from its cluster: start it with --join to join again under a new id, \
+             or empty {} to begin anew",
+            config.data_dir.display()
+        )
+    }
+    tracing::warn!("this node was removed from its cluster: it joins again under a new id, with its blobs");
+    let data = DataDir::open(&config.data_dir)?;
+    birth::forget(data.path(), &data.path().join("raft")).context("forget the old identity")
 }

@@ -1,4 +1,8 @@
-//! Health and metrics, answered from before the state is open until the process ends.
+//! Health and metrics, answered from before the state is open until the node's requests are finished.
+//!
+//! Always holds: the node is alive to whoever asks while it starts, however long that takes, and not
+//! ready; each metric is shown once its part is open. Never does: judge whether the node is ready,
+//! which `ready` does.
 
 use std::sync::{Arc, Mutex};
 

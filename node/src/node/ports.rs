@@ -1,4 +1,5 @@
-//! The three ports of a node, taken before anything that takes long: a taken one is known at once.
+//! The three ports of a node, taken before anything that takes long: a taken one is known at once;
+//! and room for the connections that they bring.
 //!
 //! Always holds: clients are not listened to yet. Whoever is refused goes elsewhere; whoever is
 //! connected waits.
@@ -42,6 +43,16 @@ pub(super) async fn take(config: &Config) -> anyhow::Result<Ports> {
         peers: listen("cluster.peer_listen", config.cluster.peer_listen).await?,
         ops: listen("ops.listen", config.ops_listen).await?,
     })
+}
+
+/// Connections and open blobs are files: take as many as the system grants, not the modest default.
+pub(super) fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(cause = %error, "the limit of open files stays as it is");
+    }
 }
 
 /// Takes a port that is not listened on yet.
