@@ -172,7 +172,7 @@ impl Blobs for Replicated {
     }
 
     async fn start(&self, repo: &RepoName, hint: Option<Algorithm>) -> Result<UploadToken, UploadError> {
-        let claimed = self.begin(repo, hint).await.map_err(upload_error)?;
+        let claimed = self.forward_begin(repo, hint).await.map_err(upload_error)?;
         Ok(self.token(repo, &claimed)?.0)
     }
 

@@ -10,8 +10,8 @@
 //! are ready). Owners lie in two zones when members of two zones are there, even where that means
 //! that the members of a small zone own more than their share.
 
+mod balance;
 mod board;
-mod level;
 mod quota;
 #[cfg(test)]
 mod tests;
@@ -46,6 +46,6 @@ pub fn plan(
     let mut board = Board::new(&eligible, &quotas, current, copies, live);
     board.fill();
     board.spread();
-    board.level();
+    board.balance();
     board.changes(current)
 }

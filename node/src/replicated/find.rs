@@ -3,11 +3,10 @@
 //! Always holds: the ticket's home is asked first, and its mirrors only when it does not answer or
 //! has lost the session (it restarted); a mirror that is asked then takes the session over.
 
-use tracing::{debug, info};
-use trow_raft::{Algorithm, NodeId, RepoName};
+use tracing::info;
+use trow_raft::{NodeId, RepoName};
 
 use super::Replicated;
-use super::candidates;
 use super::fault::peer_fault;
 use super::token::Ticket;
 use crate::peer_blobs::wire::{Claimed, Fault, UploadQuery};
@@ -22,32 +21,6 @@ pub(super) struct Place {
 }
 
 impl Replicated {
-    /// Begins a session here, or at another member when this node's word does not count as
-    /// evidence yet; at another one if possible when this node is about to end.
-    pub(super) async fn begin(&self, repo: &RepoName, hint: Option<Algorithm>) -> Result<Claimed, Fault> {
-        let view = (self.inner.agreed.view)().map_err(Fault::unavailable)?;
-        let members = view.members().map_err(Fault::unavailable)?;
-        drop(view);
-        let me = self.inner.me;
-        let counts = members.iter().any(|member| member.id == me && member.state.counts());
-        if counts && !self.inner.uploads.is_leaving() {
-            return self.inner.uploads.begin(repo, hint).await;
-        }
-        let query = UploadQuery { hint: hint.map(Into::into), ..UploadQuery::default() };
-        let silence = |node| self.inner.peers.silence(node);
-        let mut last = Fault::unavailable("this node is no full member yet and reaches none that is");
-        for home in candidates::to_hold(&[me], &[], &members, &silence, rand::random()) {
-            match self.inner.peers.begin(home, repo, &query).await {
-                Ok(claimed) => return Ok(claimed),
-                Err(error) => {
-                    debug!(%home, %error, "a member did not begin an upload");
-                    last = peer_fault(error);
-                }
-            }
-        }
-        if counts { self.inner.uploads.begin(repo, hint).await } else { Err(last) }
-    }
-
     /// The session's home, which a mirror becomes if need be. `closing`: for its last request,
     /// which a ticket from before a takeover may make too, so that a former home's word that it is
     /// none any more is not the last one.

@@ -4,10 +4,12 @@
 //! is found out from the mirror that takes over; where the mirror lacks some of the body the
 //! client is told to try again, never that its content was wrong.
 
+use tracing::debug;
 use trow_api::blobs::{ByteStream, UploadError};
-use trow_raft::{Digest, RepoName};
+use trow_raft::{Algorithm, Digest, RepoName};
 
 use super::Replicated;
+use super::candidates;
 use super::fault::{peer_fault, upload_error};
 use super::find::Place;
 use super::passed::{Passed, counted};
@@ -17,6 +19,36 @@ use crate::peer_blobs::wire::{Claimed, Fault, Finished, UploadQuery};
 use crate::peer_blobs::{PeerError, Upload, body_of};
 
 impl Replicated {
+    /// Begins a session here, or at another member when this node's word does not count as
+    /// evidence yet; at another one if possible when this node is about to end.
+    pub(super) async fn forward_begin(
+        &self,
+        repo: &RepoName,
+        hint: Option<Algorithm>,
+    ) -> Result<Claimed, Fault> {
+        let view = (self.inner.agreed.view)().map_err(Fault::unavailable)?;
+        let members = view.members().map_err(Fault::unavailable)?;
+        drop(view);
+        let me = self.inner.me;
+        let counts = members.iter().any(|member| member.id == me && member.state.counts());
+        if counts && !self.inner.uploads.is_leaving() {
+            return self.inner.uploads.begin(repo, hint).await;
+        }
+        let query = UploadQuery { hint: hint.map(Into::into), ..UploadQuery::default() };
+        let silence = |node| self.inner.peers.silence(node);
+        let mut last = Fault::unavailable("this node is no full member yet and reaches none that is");
+        for home in candidates::to_hold(&[me], &[], &members, &silence, rand::random()) {
+            match self.inner.peers.begin(home, repo, &query).await {
+                Ok(claimed) => return Ok(claimed),
+                Err(error) => {
+                    debug!(%home, %error, "a member did not begin an upload");
+                    last = peer_fault(error);
+                }
+            }
+        }
+        if counts { self.inner.uploads.begin(repo, hint).await } else { Err(last) }
+    }
+
     /// Appends at the home.
     pub(super) async fn forward_append(
         &self,

@@ -37,24 +37,24 @@ impl Uploads {
         // Whoever is asked may have bytes from now on.
         former.extend(&known);
         let mut lost = std::mem::take(lost);
-        let mut level = Vec::new();
+        let mut caught_up = Vec::new();
         let mut full = None;
         for mirror in known.iter().filter(|mirror| !lost.contains(mirror)) {
             if acked.get(mirror) == Some(&length)
                 || self.catch_up_one(session, staged, *mirror, &mut full).await?
             {
-                level.push(*mirror);
+                caught_up.push(*mirror);
             }
         }
         let mut asked = known.clone();
         asked.push(self.inner.me);
         let silence = |node| self.inner.peers.silence(node);
-        while level.len() < wanted {
+        while caught_up.len() < wanted {
             let next = candidates::to_hold(&asked, &[], &members, &silence, session.id.0 as u64);
             let Some(next) = next.into_iter().next().or_else(|| lost.pop()) else {
                 // A full disk is what the client should hear of, rather than try again soon.
                 return Err(full.unwrap_or_else(|| {
-                    let (have, needed) = (level.len() + 1, wanted + 1);
+                    let (have, needed) = (caught_up.len() + 1, wanted + 1);
                     let which = "members that must take an upload's bytes can be reached";
                     Fault::unavailable(format_args!("only {have} of {needed} {which}"))
                 }));
@@ -62,17 +62,17 @@ impl Uploads {
             asked.push(next);
             former.insert(next);
             if self.catch_up_one(session, staged, next, &mut full).await? {
-                level.push(next);
+                caught_up.push(next);
             }
         }
-        former.retain(|node| !level.contains(node));
-        if level != known {
-            session.update(|status| status.mirrors.clone_from(&level));
+        former.retain(|node| !caught_up.contains(node));
+        if caught_up != known {
+            session.update(|status| status.mirrors.clone_from(&caught_up));
             if !known.is_empty() {
-                info!(upload = %session.id, ?known, now = ?level, bytes = length, "an upload has other mirrors");
+                info!(upload = %session.id, ?known, now = ?caught_up, bytes = length, "an upload has other mirrors");
             }
         }
-        *acked = level.into_iter().map(|mirror| (mirror, length)).collect::<BTreeMap<_, _>>();
+        *acked = caught_up.into_iter().map(|mirror| (mirror, length)).collect::<BTreeMap<_, _>>();
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! A chunk of an upload: written here and on every mirror before it is acknowledged.
+//! A chunk of an upload, written here and on every mirror before it is acknowledged; and how far
+//! all of them are, for a client that asks before it sends the next.
 
 use trow_api::blobs::ByteStream;
 use trow_raft::RepoName;

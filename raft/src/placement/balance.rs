@@ -24,7 +24,7 @@ impl Node {
 
 impl Board {
     /// Brings every live member near its quota.
-    pub(super) fn level(&mut self) {
+    pub(super) fn balance(&mut self) {
         for node in 0..self.nodes.len() {
             if self.nodes[node].live && self.nodes[node].load < self.nodes[node].lowest() {
                 // First from those above their own quota, then from whoever is fuller.
