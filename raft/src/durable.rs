@@ -18,10 +18,10 @@ pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     write_as(dir, name, bytes, 0o666)
 }
 
-/// As [`write`], for what only the owner may read.
+/// As [`write()`], for what only the owner may read.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_secret(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     write_as(dir, name, bytes, 0o600)
 }
