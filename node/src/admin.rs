@@ -23,7 +23,7 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Method, StatusCode};
 use trow_api::auth::Action;
 use trow_api::{Access, Error, Problem};
-use trow_raft::{Applied, Metadata, NodeId, Outcome, ProposeError, Refusal};
+use trow_raft::{Applied, Metadata, NoQuorum, NodeId, Outcome, ProposeError, Refusal};
 
 use crate::replicated::Replicated;
 use report::MemberReport;
@@ -95,6 +95,10 @@ fn json(document: impl serde::Serialize) -> Response {
     Json(document).into_response()
 }
 
+/// Said here, and by whoever asks a node that says nothing of it.
+pub(crate) const NO_QUORUM: &str =
+    "the cluster has no quorum: `trow cluster status` names the nodes to start";
+
 /// Why an administrator's request was not done.
 #[derive(Debug, thiserror::Error)]
 enum AdminError {
@@ -112,6 +116,12 @@ enum AdminError {
     Unavailable(String),
     #[error("the state cannot be read")]
     State(#[from] trow_raft::StateError),
+}
+
+impl From<NoQuorum> for AdminError {
+    fn from(_: NoQuorum) -> Self {
+        AdminError::Unavailable(NO_QUORUM.to_owned())
+    }
 }
 
 impl IntoResponse for AdminError {

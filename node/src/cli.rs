@@ -20,7 +20,7 @@ use clap::{Arg, Command, CommandFactory as _, FromArgMatches as _, Parser, Subco
 pub use client::{Server, Unanswered};
 pub use serve::{Collector, OtlpEndpoint, ServeFlags};
 pub use table::Table;
-pub use units::{human_bytes, human_duration};
+pub use units::{counted, human_bytes, human_duration};
 
 /// An OCI image registry for Kubernetes that runs as a cluster of equal nodes.
 #[derive(Debug, Parser)]

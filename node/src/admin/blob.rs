@@ -15,12 +15,7 @@ impl Admin {
         let mut view = self.metadata.digest_view().await;
         if view.blob(&digest)?.is_none() {
             // That it is unknown must be true everywhere before it is said.
-            let confirmed = self.metadata.read(CONFIRM).await;
-            view = confirmed.map_err(|_| {
-                AdminError::Unavailable(
-                    "the cluster has no quorum: `trow cluster status` names the nodes to start".to_owned(),
-                )
-            })?;
+            view = self.metadata.read(CONFIRM).await?;
         }
         let row =
             view.blob(&digest)?.ok_or_else(|| AdminError::NotFound(format!("no blob {digest} is known")))?;

@@ -24,12 +24,7 @@ impl Admin {
                 )));
             }
         };
-        let confirmed = self.metadata.read(CONFIRM).await;
-        let view = confirmed.map_err(|_| {
-            AdminError::Unavailable(
-                "the cluster has no quorum: `trow cluster status` names the nodes to start".to_owned(),
-            )
-        })?;
+        let view = self.metadata.read(CONFIRM).await?;
         let index = view.applied()?;
         // Members that are a moment behind are not unhealthy: give them that moment.
         self.metadata.wait_applied_everywhere(index, SPREAD).await;

@@ -61,12 +61,7 @@ impl Admin {
 
     /// The member of this name or id.
     async fn member(&self, node: &str) -> Result<Member, AdminError> {
-        let confirmed = self.metadata.read(CONFIRM).await;
-        let view = confirmed.map_err(|_| {
-            AdminError::Unavailable(
-                "the cluster has no quorum: `trow cluster status` names the nodes to start".to_owned(),
-            )
-        })?;
+        let view = self.metadata.read(CONFIRM).await?;
         let members = view.members()?;
         let id = node.parse::<NodeId>().ok();
         // A name that looks like an id is still found, unless another member has that id.

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use trow_raft::RepoName;
 
-use super::{Failure, Output, Table, note, print_json, print_line};
+use super::{Failure, Output, Table, counted, note, print_json, print_line};
 use crate::bench::{
     Address, BenchError, Case, Fill, FillReport, Filled, Plan, Reads, Report, Run, Spent, Target,
 };
@@ -271,8 +271,4 @@ fn spent(nodes: &[Spent]) -> String {
         format!("\n{}: {:.3} fsyncs by manifest{apply}", node.ops, node.fsyncs_per_operation)
     };
     nodes.iter().map(one).collect()
-}
-
-fn counted(count: u64, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

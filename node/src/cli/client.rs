@@ -11,6 +11,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 use super::{Failure, reach};
+use crate::admin::NO_QUORUM;
 
 /// Where the admin token lies when nobody says where: of `trow serve`, of `trow dev`.
 const TOKEN_FILES: [&str; 2] = ["./data/cluster/admin.token", "./trow-dev/cluster/admin.token"];
@@ -158,9 +159,9 @@ impl Client {
                     TOKEN_FILES.join(" or ")
                 ),
             }),
-            (StatusCode::SERVICE_UNAVAILABLE, said) => Unanswered::NoQuorum(said.unwrap_or_else(|| {
-                "the cluster has no quorum: `trow cluster status` names the nodes to start".to_owned()
-            })),
+            (StatusCode::SERVICE_UNAVAILABLE, said) => {
+                Unanswered::NoQuorum(said.unwrap_or_else(|| NO_QUORUM.to_owned()))
+            }
             (_, Some(said)) => Unanswered::Refused(said),
             // The ops listener, or something else altogether.
             (StatusCode::NOT_FOUND, None) => Unanswered::Refused(format!(

@@ -1,4 +1,4 @@
-//! Sizes and times as people say them.
+//! Sizes, times and numbers of things as people say them.
 
 /// A size as people say it: `1.5 GiB`.
 pub fn human_bytes(bytes: u64) -> String {
@@ -10,6 +10,11 @@ pub fn human_bytes(bytes: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// A number of things whose plural takes an s: `1 round`, `3 rounds`.
+pub fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// A time as people say it: `9 min 40 s`.

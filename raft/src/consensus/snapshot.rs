@@ -2,8 +2,8 @@
 //!
 //! Always holds: `CURRENT` names a complete, durable state file; the switch to another is one
 //! rename. A snapshot is a view of the rows, exported to a file when it is sent, so that a slow
-//! receiver holds up neither pages nor memory; the receiver makes a new state file of the rows. Never
-//! does: trust what was received: rows are looked at when they come, their position here.
+//! receiver holds up neither pages nor memory; the receiver makes a new state file of the rows.
+//! Never does: trust what was received: rows are looked at when they come, their position here.
 
 use std::fs::{self, File};
 use std::io;

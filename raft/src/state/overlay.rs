@@ -36,8 +36,7 @@ impl Base {
     }
 }
 
-/// See the module. Clones share all.
-#[derive(Clone)]
+/// See the module.
 pub(super) struct Overlay {
     /// What is not in the file: the newest first.
     pub(super) layers: Vec<Arc<Pending>>,

@@ -3,7 +3,7 @@
 //! Always holds: whatever is found comes with what to do about it, or with that nothing is to be
 //! done.
 
-use super::super::{human_bytes, human_duration};
+use super::super::{counted, human_bytes, human_duration};
 use super::verdict::{Severity, Verdict, nodes};
 use crate::admin::document::{MemberDocument, StatusDocument};
 
@@ -102,16 +102,13 @@ impl Verdict {
         }
         if blobs.under_replicated > 0 {
             let copies = if goal == 1 { "copy".to_owned() } else { format!("{goal} copies") };
-            self.find(worst, format!("{} below {copies}", counted(blobs.under_replicated, "blob")));
+            self.find(worst, format!("{} below {copies}", there(blobs.under_replicated, "blob")));
         }
         if blobs.away > 0 {
-            self.find(
-                Severity::Repairing,
-                format!("{} not with its owners yet", counted(blobs.away, "blob")),
-            );
+            self.find(Severity::Repairing, format!("{} not with its owners yet", there(blobs.away, "blob")));
         }
         if moving > 0 {
-            self.find(Severity::Repairing, format!("{} moving", counted(moving, "partition")));
+            self.find(Severity::Repairing, format!("{} moving", there(moving, "partition")));
         }
         self.advise(match self.is_advised() {
             true => {
@@ -185,8 +182,9 @@ fn is_down(member: &MemberDocument) -> bool {
     member.state == "down" || member.applied.is_none()
 }
 
-fn counted(count: u64, what: &str) -> String {
-    if count == 1 { format!("1 {what} is") } else { format!("{count} {what}s are") }
+/// So many are, or one is.
+fn there(count: u64, what: &str) -> String {
+    format!("{} {}", counted(count, what), if count == 1 { "is" } else { "are" })
 }
 
 fn listed(names: &[&str]) -> String {
