@@ -133,6 +133,12 @@ impl Drop for Incoming {
     }
 }
 
+/// The body of a peer's request, to be read out like a client's when it is dropped early: a peer that is
+/// refused in mid-body must hear the refusal, and not a reset.
+pub fn read_out(body: Body) -> ByteStream {
+    Box::pin(Incoming::new(&HeaderMap::new(), body))
+}
+
 async fn drain(mut body: BodyDataStream) {
     let mut left = DRAIN_BYTES;
     while let Some(Ok(chunk)) = body.next().await {

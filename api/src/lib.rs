@@ -42,6 +42,7 @@ pub mod blobs;
 
 pub use auth::{Access, AdminToken, Auth};
 pub use blobs::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
+pub use body::read_out;
 pub use error::{Error, Problem};
 pub use manifest::replies::Replies;
 pub use metrics::HttpMetrics;

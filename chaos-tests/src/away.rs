@@ -28,24 +28,32 @@ pub async fn applied(cluster: &Cluster, index: usize) -> Result<u64> {
     Ok(metrics::read(&cluster.nodes[index], "trow_raft_applied_index", &[]).await? as u64)
 }
 
-/// Pushes one manifest again and again, which changes nothing, until every node but `away` has cut its log
-/// beyond `applied`.
-pub async fn until_cut(cluster: &mut Cluster, away: usize, applied: u64) -> Result<()> {
+/// Pushes one manifest again and again, which changes nothing, until every node but `away`, which
+/// is down, has cut its log beyond the first of these pushes.
+///
+/// Not beyond what the node had applied: its log may go further than that, and up to its end it would come back
+/// without the state.
+pub async fn until_cut(cluster: &mut Cluster, away: usize) -> Result<()> {
     let others: Vec<usize> = (0..cluster.nodes.len()).filter(|index| *index != away).collect();
     let client = cluster.nodes[others[0]].client();
     let (filler, until) = (index("filler", 300_000), Instant::now() + Duration::from_secs(60));
+    let mut first = None;
     loop {
         let answer = client.put_manifest("filler", "filler", INDEX, filler.clone()).await?;
         ensure!(answer.status == 201, "a push without the follower: {answer}");
+        let beyond = match first {
+            Some(index) => index,
+            None => *first.insert(applied(cluster, others[0]).await?),
+        };
         let mut cut = true;
         for other in &others {
             let purged = metrics::read(&cluster.nodes[*other], "trow_raft_purged_index", &[]).await?;
-            cut &= purged as u64 > applied;
+            cut &= purged as u64 > beyond;
         }
         if cut {
             return Ok(());
         }
-        ensure!(Instant::now() < until, "the log is not cut beyond {applied}");
+        ensure!(Instant::now() < until, "the log is not cut beyond {beyond}");
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Tally {
     pub refused: u64,
     /// Kept connections that were found closed.
     pub replaced: u64,
+    /// Answers about tags that said that they are stale, as they may when no leader confirms them in time.
+    pub stale: u64,
     /// Requests that met the close of an idle connection half-way.
     pub crossed: u64,
 }
@@ -387,7 +389,10 @@ impl One {
         self.end(begun, &sent);
         let reply = sent?;
         match &reply.answer {
-            Answer { status: 200, .. } if !reply.answer.stale() => Ok(()),
+            Answer { status: 200, .. } => {
+                lock(&self.shared.tally).stale += u64::from(reply.answer.stale());
+                Ok(())
+            }
             // Until somebody pushed it; the judge knows whether somebody had.
             Answer { status: 404, .. } => Ok(()),
             _ => Err(Wrong::answer("GET tag", &reply)),

@@ -75,6 +75,8 @@ async fn run(nodes: usize) -> Result<()> {
     let (shared, tally) = load.stop().await;
     report(&name, rounds, &tally, shared.elapsed());
     ensure!(tally.failures.is_empty(), "{} things that no client may see", tally.failures.len());
+    // On a machine that is slow enough, two seconds may pass before a read is confirmed.
+    ensure!(tally.stale * 20 <= tally.done, "{} answers said that they are stale", tally.stale);
     ensure!(tally.refused > 0, "no client met a node that was stopped");
     ensure!(tally.big > 0, "no blob of 64 MiB");
     cluster.healthy(Duration::from_secs(60)).await.context("after the last restart")?;
@@ -93,7 +95,8 @@ fn report(name: &str, rounds: usize, tally: &Tally, took: Duration) {
     };
     eprintln!(
         "{name}: {rounds} rounds in {took:.0?}: {} operations, {} of them with 64 MiB; {} answers of 5xx, {} short \
-         bodies, {} failures in all; {} refused connections, {} kept ones found closed, {} crossed",
+         bodies, {} failures in all; {} refused connections, {} kept ones found closed, {} crossed; \
+         {} stale answers",
         tally.done,
         tally.big,
         count(|failure| failure.is_5xx),
@@ -102,6 +105,7 @@ fn report(name: &str, rounds: usize, tally: &Tally, took: Duration) {
         tally.refused,
         tally.replaced,
         tally.crossed,
+        tally.stale,
     );
     if let Some((longest, at, what)) = tally.longest {
         eprintln!("{name}: the longest operation was '{what}' at {at:.1?}: {longest:.2?}");

@@ -45,9 +45,8 @@ async fn begun(cluster: &mut Cluster) -> Result<(usize, usize)> {
 
 /// Kills the follower and goes on without it until it cannot come back by the log.
 async fn left_behind(cluster: &mut Cluster, follower: usize) -> Result<()> {
-    let applied = away::applied(cluster, follower).await?;
     cluster.nodes[follower].kill();
-    away::until_cut(cluster, follower, applied).await
+    away::until_cut(cluster, follower).await
 }
 
 /// The follower, started again, has the state that the leader has.

@@ -105,7 +105,6 @@ async fn read_and_delete(cluster: &Cluster, nodes: &[Client], pushed: &[Image]) 
 /// The leader goes for longer than the grace, while others are pushed to, and comes back.
 async fn lose_the_leader(cluster: &mut Cluster, watch: &Watch) -> Result<()> {
     let leader = cluster.leader(LIMIT).await?;
-    let applied = away::applied(cluster, leader).await?;
     cluster.nodes[leader].kill();
     watch.until("trow_members", "\"down\"", |down| down == 1.0).await?;
     let left = cluster.clients();
@@ -125,7 +124,7 @@ async fn lose_the_leader(cluster: &mut Cluster, watch: &Watch) -> Result<()> {
         watch.once(name).await?;
     }
     // What it lacks is in no log any more, so that it is sent the state.
-    away::until_cut(cluster, leader, applied).await?;
+    away::until_cut(cluster, leader).await?;
     watch.until("trow_raft_purged_index", "", |index| index > 0.0).await?;
     cluster.nodes[leader].start()?;
     cluster.healthy(LIMIT).await?;

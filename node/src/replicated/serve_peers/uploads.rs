@@ -3,9 +3,8 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Query, State};
-use futures::StreamExt as _;
 use http::HeaderMap;
-use trow_api::blobs::ByteStream;
+use trow_api::read_out;
 use trow_raft::RepoName;
 
 use super::super::Replicated;
@@ -46,7 +45,7 @@ pub(super) async fn append(
     body: Body,
 ) -> JsonReply<Claimed> {
     let (repo, ticket) = upload_of(&node, &headers)?;
-    Ok(Json(node.uploads().append(&repo, &ticket, query.at, stream_of(body)).await?))
+    Ok(Json(node.uploads().append(&repo, &ticket, query.at, read_out(body)).await?))
 }
 
 pub(super) async fn finish(
@@ -57,7 +56,7 @@ pub(super) async fn finish(
 ) -> JsonReply<Finished> {
     let (repo, ticket) = upload_of(&node, &headers)?;
     let digest = query.digest.ok_or(Fault::Unknown)?;
-    Ok(Json(node.uploads().finish(&repo, &ticket, &digest, query.at, stream_of(body)).await?))
+    Ok(Json(node.uploads().finish(&repo, &ticket, &digest, query.at, read_out(body)).await?))
 }
 
 pub(super) async fn cancel(State(node): State<Replicated>, headers: HeaderMap) -> JsonReply<()> {
@@ -82,7 +81,7 @@ pub(super) async fn mirror_append(
 ) -> JsonReply<Length> {
     let (repo, ticket) = upload_of(&node, &headers)?;
     let at = query.at.ok_or(Fault::Unknown)?;
-    Ok(Json(node.uploads().mirror_append(&repo, &ticket, at, stream_of(body)).await?))
+    Ok(Json(node.uploads().mirror_append(&repo, &ticket, at, read_out(body)).await?))
 }
 
 pub(super) async fn mirror_hold(
@@ -111,8 +110,4 @@ fn upload_of(node: &Replicated, headers: &HeaderMap) -> Result<(RepoName, Ticket
 fn repo_of(headers: &HeaderMap) -> Result<RepoName, Fault> {
     let text = headers.get(wire::REPO).and_then(|value| value.to_str().ok());
     text.and_then(|text| text.parse().ok()).ok_or(Fault::Unknown)
-}
-
-fn stream_of(body: Body) -> ByteStream {
-    Box::pin(body.into_data_stream().map(|item| item.map_err(std::io::Error::other)))
 }
