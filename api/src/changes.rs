@@ -60,7 +60,8 @@ impl From<ProposeError> for Error {
             ProposeError::Busy => {
                 Error::new(Problem::Unavailable, "too many changes at once; nothing was changed, try again")
             }
-            ProposeError::Refused(why) => {
+            error @ (ProposeError::Level { .. } | ProposeError::Refused(_)) => {
+                let why = error.to_string();
                 tracing::warn!(%why, "a change was refused and the client told to try again; nothing to do unless it repeats, then see `trow cluster status`");
                 Error::new(Problem::Unavailable, "the cluster cannot take this change now; try again")
             }

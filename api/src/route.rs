@@ -4,10 +4,9 @@
 //! our own paths (`a/blobs/uploads`), so a path is read from its end. Each segment is
 //! percent-decoded after the split, so an encoded slash cannot make a segment.
 
-use std::fmt;
-
 use http::Method;
-use trow_raft::{Digest, RepoName, Tag};
+pub use trow_raft::Reference;
+use trow_raft::{Digest, RepoName};
 
 use crate::blobs::UploadToken;
 use crate::error::{Error, Problem};
@@ -33,24 +32,6 @@ pub enum Route {
     Tags(RepoName),
     /// `/v2/<name>/referrers/<digest>` (end-12).
     Referrers(RepoName, Digest),
-}
-
-/// The last segment of a manifest's path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Reference {
-    /// It has a colon, which no tag has.
-    Digest(Digest),
-    /// Everything else that is a tag.
-    Tag(Tag),
-}
-
-impl fmt::Display for Reference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reference::Digest(digest) => digest.fmt(f),
-            Reference::Tag(tag) => tag.fmt(f),
-        }
-    }
 }
 
 impl Route {

@@ -77,7 +77,10 @@ impl Changes {
             | Command::DeleteTag { .. }
             | Command::Tick { .. }
             | Command::FenceStore { .. }
-            | Command::SetLevel { .. } => {}
+            | Command::SetLevel { .. }
+            | Command::PutCached { .. }
+            | Command::DropCached { .. }
+            | Command::SetPins { .. } => {}
             #[cfg(feature = "next-level")]
             Command::Probe => {}
         }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use crate::digest::{Digest, PartitionId};
 use crate::id::{ClusterId, Generation, NodeId};
 use crate::member::{Evidence, Member, MemberState};
-use crate::name::{RepoName, Tag};
+use crate::name::{Reference, RepoName, Tag};
 
 /// The feature level of this build: the highest whose commands it can apply.
-pub const LEVEL: u32 = 1 + cfg!(feature = "next-level") as u32;
+pub const LEVEL: u32 = 2 + cfg!(feature = "next-level") as u32;
 
 /// On whose behalf a node acts by itself: an actor that no user can be.
 pub const SYSTEM: &str = "system";
@@ -118,6 +118,14 @@ pub enum Command {
     SetLevel { level: u32 },
     /// Changes the replication factor.
     SetRf { rf: u32 },
+    /// Stores a manifest of an upstream registry's repository, of whose blobs and children none need
+    /// be here, and points a tag to it whose revision is still the one that was seen before the
+    /// upstream was asked; 0 stands for a tag that was not there.
+    PutCached { repo: RepoName, manifest: NewManifest, tag: Option<(Tag, u64)> },
+    /// Removes manifests of an upstream registry's repository and the tags that point to them.
+    DropCached { repo: RepoName, digests: Vec<Digest> },
+    /// Takes pins away and gives others: what a pinned reference leads to stays cached.
+    SetPins { add: Vec<(RepoName, Reference)>, remove: Vec<(RepoName, Reference)> },
     /// Changes nothing. Belongs to the level after the last, which only a test build supports.
     #[cfg(feature = "next-level")]
     Probe,
@@ -129,7 +137,8 @@ impl Command {
     pub fn level(&self) -> u32 {
         match self {
             #[cfg(feature = "next-level")]
-            Command::Probe => 2,
+            Command::Probe => 3,
+            Command::PutCached { .. } | Command::DropCached { .. } | Command::SetPins { .. } => 2,
             _ => 1,
         }
     }
@@ -187,4 +196,6 @@ pub enum Refusal {
     LevelUnsupported,
     #[error("the request contradicts the state")]
     Invalid,
+    #[error("there are {limit} of them already, which is as many as there may be")]
+    TooMany { limit: u64 },
 }

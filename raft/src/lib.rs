@@ -37,8 +37,9 @@ pub use metadata::{
     Connect, ConnectError, InitializeError, JoinError, Leadership, Metadata, Metrics, NoQuorum, OpenError,
     PeerId, ProposeError, Settings, Silence,
 };
-pub use name::{RepoName, Tag};
+pub use name::{Reference, RepoName, Tag};
 pub use planted::{Planted, Variant};
 pub use state::{
-    ApplyEntry, BlobRow, Exported, LinkRow, ManifestRow, Stamp, State, StateError, TagMove, TagRow, View,
+    ApplyEntry, BlobRow, Cached, Exported, LinkRow, ManifestRow, Stamp, State, StateError, TagMove, TagRow,
+    View,
 };

@@ -19,5 +19,7 @@ pub const PROPOSALS_IN_FLIGHT: usize = 64 << 20;
 pub const OUTCOMES: u64 = 1024;
 /// Digests moved of a tag that its row remembers.
 pub const TAG_HISTORY: usize = 10;
+/// Pins that the cluster has at most.
+pub const PINS_MAX: u64 = 10_000;
 /// Most voters; further members are learners with the full state.
 pub const VOTERS_MAX: usize = 5;

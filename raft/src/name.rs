@@ -1,4 +1,4 @@
-//! Repository names and tags, as the distribution-spec's "Pulling manifests" defines them.
+//! Repository names, tags and references, as the distribution-spec's "Pulling manifests" defines them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,8 +6,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::{Digest, InvalidDigest};
+
 /// The longest repository name that is accepted, in bytes. Clients limit host and name to 255.
 pub const REPO_NAME_MAX: usize = 255;
+/// What the name of every repository of an upstream registry begins with, and no other does.
+pub const CACHED: &str = "f/";
 /// The longest tag, in bytes.
 pub const TAG_MAX: usize = 128;
 
@@ -20,6 +24,15 @@ pub struct RepoName(Arc<str>);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Tag(Arc<str>);
+
+/// What a manifest is asked for by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reference {
+    /// It has a colon, which no tag has.
+    Digest(Digest),
+    /// Everything else that is a tag.
+    Tag(Tag),
+}
 
 /// The text is not a repository name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,10 +47,26 @@ pub struct InvalidRepoName;
 #[error("a tag has 1 to 128 characters: letters, digits, '_', '.' and '-', not beginning with '.' or '-'")]
 pub struct InvalidTag;
 
+/// The text is neither a digest nor a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidReference {
+    /// It has a colon.
+    #[error(transparent)]
+    Digest(#[from] InvalidDigest),
+    /// It has none.
+    #[error(transparent)]
+    Tag(#[from] InvalidTag),
+}
+
 impl RepoName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is a repository of an upstream registry: the state has what is cached of it.
+    pub fn is_cached(&self) -> bool {
+        self.0.starts_with(CACHED)
     }
 }
 
@@ -81,6 +110,26 @@ impl FromStr for Tag {
             && bytes.first().is_some_and(|b| word(*b))
             && bytes.iter().all(|b| word(*b) || matches!(b, b'.' | b'-'));
         if valid { Ok(Tag(text.into())) } else { Err(InvalidTag) }
+    }
+}
+
+impl FromStr for Reference {
+    type Err = InvalidReference;
+
+    fn from_str(text: &str) -> Result<Self, InvalidReference> {
+        if text.contains(':') {
+            return Ok(Reference::Digest(text.parse()?));
+        }
+        Ok(Reference::Tag(text.parse()?))
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reference::Digest(digest) => digest.fmt(f),
+            Reference::Tag(tag) => tag.fmt(f),
+        }
     }
 }
 
@@ -144,6 +193,31 @@ mod tests {
         }
         for bad in ["", ".a", "-a", "a/b", "a:b", "ä", &"t".repeat(129)] {
             assert!(bad.parse::<Tag>().is_err(), "{bad:?} accepted");
+        }
+    }
+
+    #[test]
+    fn a_reference_is_a_digest_or_a_tag_and_reads_as_it_is_written() {
+        let digest = Digest::sha256(b"m");
+        for (text, is) in [
+            (digest.to_string(), Some(Reference::Digest(digest))),
+            ("v1".to_owned(), Some(Reference::Tag("v1".parse().unwrap()))),
+            ("sha256".to_owned(), Some(Reference::Tag("sha256".parse().unwrap()))),
+            ("sha256:".to_owned(), None),
+            (format!("v1@{digest}"), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(text.parse::<Reference>().ok(), is, "{text:?}");
+            assert!(is.is_none_or(|is| is.to_string() == text));
+        }
+    }
+
+    #[test]
+    fn what_is_cached_is_told_by_its_name() {
+        for (name, cached) in
+            [("f/docker.io/a", true), ("f/a", true), ("f", false), ("f-g/a", false), ("af/a", false)]
+        {
+            assert_eq!(name.parse::<RepoName>().is_ok_and(|name| name.is_cached()), cached, "{name}");
         }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) use import::{Import, ImportError};
 pub use row::{BlobRow, LinkRow, ManifestRow, TagMove, TagRow};
 pub(crate) use row::{state_number, state_of};
 pub use versions::Stamp;
-pub use view::{SeeReferrer, View};
+pub use view::{Cached, SeeReferrer, View};
 
 use crate::command::{Applied, Envelope};
 use crate::consensus::reserve::Reserve;

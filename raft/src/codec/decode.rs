@@ -8,7 +8,7 @@ use crate::command::{Command, NewManifest, TagCondition};
 use crate::digest::{Digest, PartitionId};
 use crate::id::{ClusterId, Generation, NodeId};
 use crate::member::{Evidence, Member, MemberState};
-use crate::name::{RepoName, Tag};
+use crate::name::{Reference, RepoName, Tag};
 use crate::proto::entry as proto;
 use crate::proto::entry::envelope::Command as Coded;
 use crate::state::state_of;
@@ -77,13 +77,41 @@ pub(super) fn command(coded: Coded) -> Decoded<Command> {
         Coded::SetLost(it) => Command::SetLost { digests: digests(&it.digests)?, seen: it.seen },
         Coded::SetLevel(it) => Command::SetLevel { level: it.level },
         Coded::SetRf(it) => Command::SetRf { rf: it.rf },
+        Coded::PutCached(it) => put_cached(it)?,
+        Coded::DropCached(it) => {
+            Command::DropCached { repo: repo(&it.repo)?, digests: digests(&it.digests)? }
+        }
+        Coded::SetPins(it) => Command::SetPins { add: pins(&it.add)?, remove: pins(&it.remove)? },
         #[cfg(feature = "next-level")]
         Coded::Probe(_) => Command::Probe,
     })
 }
 
 fn put_manifest(it: proto::PutManifest) -> Decoded<Command> {
-    let manifest = NewManifest {
+    Ok(Command::PutManifest {
+        repo: repo(&it.repo)?,
+        tags: it.tags.iter().map(|text| tag(text)).collect::<Decoded<_>>()?,
+        condition: it.condition.clone().map(condition).transpose()?,
+        sparse: it.sparse,
+        manifest: manifest(it)?,
+    })
+}
+
+fn put_cached(it: proto::PutCached) -> Decoded<Command> {
+    let what = it.manifest.ok_or(CodecError::Invalid { what: "manifest" })?;
+    if !what.tags.is_empty() || what.condition.is_some() || what.sparse {
+        return Err(CodecError::Invalid { what: "manifest" });
+    }
+    let seen = |it: proto::SeenTag| -> Decoded<_> { Ok((tag(&it.tag)?, it.revision)) };
+    Ok(Command::PutCached {
+        repo: repo(&what.repo)?,
+        tag: it.tag.map(seen).transpose()?,
+        manifest: manifest(what)?,
+    })
+}
+
+fn manifest(it: proto::PutManifest) -> Decoded<NewManifest> {
+    Ok(NewManifest {
         digest: digest(&it.digest)?,
         media_type: it.media_type,
         artifact_type: it.artifact_type,
@@ -92,13 +120,6 @@ fn put_manifest(it: proto::PutManifest) -> Decoded<Command> {
         children: digests(&it.children)?,
         subject: it.subject.as_deref().map(digest).transpose()?,
         descriptor: it.descriptor,
-    };
-    Ok(Command::PutManifest {
-        repo: repo(&it.repo)?,
-        manifest,
-        tags: it.tags.iter().map(|text| tag(text)).collect::<Decoded<_>>()?,
-        condition: it.condition.map(condition).transpose()?,
-        sparse: it.sparse,
     })
 }
 
@@ -155,4 +176,9 @@ fn evidence(list: Vec<proto::Evidence>) -> Vec<Evidence> {
 
 fn links(list: Vec<proto::Link>) -> Decoded<Vec<(RepoName, Digest)>> {
     list.into_iter().map(|one| Ok((repo(&one.repo)?, digest(&one.digest)?))).collect()
+}
+
+fn pins(list: &[proto::Pin]) -> Decoded<Vec<(RepoName, Reference)>> {
+    let reference = |text: &str| text.parse().map_err(|_| CodecError::Invalid { what: "reference" });
+    list.iter().map(|one| Ok((repo(&one.repo)?, reference(&one.reference)?))).collect()
 }

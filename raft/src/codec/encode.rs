@@ -5,7 +5,7 @@ use crate::command::{Command, NewManifest, TagCondition};
 use crate::digest::Digest;
 use crate::id::NodeId;
 use crate::member::{Evidence, Member};
-use crate::name::{RepoName, Tag};
+use crate::name::{Reference, RepoName, Tag};
 use crate::proto::entry as proto;
 use crate::proto::entry::envelope::Command as Coded;
 use crate::state::state_number;
@@ -88,6 +88,16 @@ pub(super) fn command(command: &Command) -> Coded {
         }
         Command::SetLevel { level } => Coded::SetLevel(proto::SetLevel { level: *level }),
         Command::SetRf { rf } => Coded::SetRf(proto::SetRf { rf: *rf }),
+        Command::PutCached { repo, manifest, tag } => Coded::PutCached(proto::PutCached {
+            manifest: Some(put_manifest(repo, manifest, &[], None, false)),
+            tag: tag.as_ref().map(|(tag, seen)| proto::SeenTag { tag: tag.to_string(), revision: *seen }),
+        }),
+        Command::DropCached { repo, digests: of } => {
+            Coded::DropCached(proto::DropCached { repo: repo.to_string(), digests: digests(of) })
+        }
+        Command::SetPins { add, remove } => {
+            Coded::SetPins(proto::SetPins { add: pins(add), remove: pins(remove) })
+        }
         #[cfg(feature = "next-level")]
         Command::Probe => Coded::Probe(proto::Nothing {}),
     }
@@ -153,4 +163,9 @@ fn evidence(evidence: &[Evidence]) -> Vec<proto::Evidence> {
 fn links(links: &[(RepoName, Digest)]) -> Vec<proto::Link> {
     let links = links.iter();
     links.map(|(repo, digest)| proto::Link { repo: repo.to_string(), digest: digest_bytes(digest) }).collect()
+}
+
+fn pins(pins: &[(RepoName, Reference)]) -> Vec<proto::Pin> {
+    let pins = pins.iter();
+    pins.map(|(repo, of)| proto::Pin { repo: repo.to_string(), reference: of.to_string() }).collect()
 }

@@ -27,6 +27,7 @@ pub(super) fn encode(refusal: &Refusal) -> proto::Refusal {
         Refusal::AlreadyBorn { cluster } => Why::AlreadyBorn(cluster.0),
         Refusal::LevelUnsupported => Why::LevelUnsupported(Nothing {}),
         Refusal::Invalid => Why::Invalid(Nothing {}),
+        Refusal::TooMany { limit } => Why::TooMany(*limit),
     };
     proto::Refusal { why: Some(why) }
 }
@@ -51,5 +52,6 @@ pub(super) fn decode(refusal: proto::Refusal) -> Result<Refusal, CodecError> {
         Why::AlreadyBorn(cluster) => Refusal::AlreadyBorn { cluster: ClusterId(cluster) },
         Why::LevelUnsupported(_) => Refusal::LevelUnsupported,
         Why::Invalid(_) => Refusal::Invalid,
+        Why::TooMany(limit) => Refusal::TooMany { limit },
     })
 }

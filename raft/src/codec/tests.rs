@@ -5,6 +5,7 @@ use crate::command::{Command, NewManifest, Refusal, TagCondition};
 use crate::digest::PartitionId;
 use crate::id::{ClusterId, Generation};
 use crate::member::{Evidence, Member, MemberState};
+use crate::name::Reference;
 
 fn envelope(command: Command) -> Envelope {
     Envelope {
@@ -52,6 +53,7 @@ fn commands() -> Vec<Command> {
         peer: String::new(),
     };
     let partition = PartitionId::new(1023).unwrap();
+    let pins = || vec![(repo(), Reference::Tag("v1".parse().unwrap())), (repo(), Reference::Digest(b))];
     vec![
         Command::Birth { cluster: ClusterId(5), rf: 3, level: 1 },
         Command::CommitBlob { repo: repo(), digest: a, size: u64::MAX, evidence: evidence() },
@@ -79,6 +81,12 @@ fn commands() -> Vec<Command> {
         Command::SetLost { digests: vec![a], seen: 40 },
         Command::SetLevel { level: 1 },
         Command::SetRf { rf: 5 },
+        Command::PutCached { repo: repo(), manifest: manifest(true), tag: Some(("t".parse().unwrap(), 9)) },
+        Command::PutCached { repo: repo(), manifest: manifest(false), tag: Some(("t".parse().unwrap(), 0)) },
+        Command::PutCached { repo: repo(), manifest: manifest(false), tag: None },
+        Command::DropCached { repo: repo(), digests: vec![a, b] },
+        Command::SetPins { add: pins(), remove: vec![] },
+        Command::SetPins { add: vec![], remove: pins() },
         #[cfg(feature = "next-level")]
         Command::Probe,
     ]
@@ -113,6 +121,7 @@ fn every_outcome_comes_back_as_it_was() {
         Refusal::AlreadyBorn { cluster: ClusterId(9) },
         Refusal::LevelUnsupported,
         Refusal::Invalid,
+        Refusal::TooMany { limit: 10_000 },
     ];
     let outcomes = refusals.into_iter().map(Outcome::Refused).chain([Outcome::Done]);
     for outcome in outcomes {

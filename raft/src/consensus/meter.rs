@@ -105,7 +105,8 @@ impl Meter {
     pub(crate) fn proposed(&self, result: &Result<Applied, ProposeError>, took: Duration) {
         let outcome = match result {
             Ok(Applied { outcome: Outcome::Done, .. }) => "done",
-            Ok(Applied { outcome: Outcome::Refused(_), .. }) | Err(ProposeError::Refused(_)) => "refused",
+            Ok(Applied { outcome: Outcome::Refused(_), .. })
+            | Err(ProposeError::Level { .. } | ProposeError::Refused(_)) => "refused",
             Err(ProposeError::TooLarge(_)) => "too_large",
             Err(ProposeError::Busy) => "busy",
             Err(ProposeError::NoLeader) => "no_leader",

@@ -69,7 +69,16 @@ pub enum ProposeError {
     /// Too much is in flight and nothing was done: 503, try again.
     #[error("too many proposals in flight")]
     Busy,
-    /// The cluster's level is too low for the command, or this node is no member: nothing was done.
+    /// Not every member supports the command yet: nothing was done, and nothing will be before the
+    /// cluster's level rises.
+    #[error("the command is of feature level {needs}, and the cluster is at {agreed}")]
+    Level {
+        /// The command's level.
+        needs: u32,
+        /// The cluster's.
+        agreed: u32,
+    },
+    /// The leader does not take the command, or this node is no member: nothing was done.
     #[error("refused: {0}")]
     Refused(String),
 }

@@ -4,7 +4,7 @@
 //! Never does: raise the level, which is the controller's, or say what this build supports, which the
 //! node's row does.
 
-use super::Metadata;
+use super::{Metadata, ProposeError};
 #[cfg(feature = "next-level")]
 use crate::command::{Command, SYSTEM};
 use crate::planted::Variant;
@@ -12,15 +12,15 @@ use crate::planted::Variant;
 impl Metadata {
     /// Whether a command of `level` may be proposed now, and if not, why. The first level is
     /// everybody's, and the birth is of it.
-    pub(super) fn allows(&self, level: u32) -> Result<(), String> {
+    pub(super) fn allows(&self, level: u32) -> Result<(), ProposeError> {
         if level <= 1 {
             return Ok(());
         }
-        let agreed = self.local().level().map_err(|error| error.to_string())?.max(1);
+        let agreed = self.local().level().map_err(|error| ProposeError::Refused(error.to_string()))?.max(1);
         if level <= agreed || self.0.settings.planted.is(Variant::H9AboveLevel) {
             return Ok(());
         }
-        Err(format!("the command is of feature level {level}, and the cluster is at {agreed}"))
+        Err(ProposeError::Level { needs: level, agreed })
     }
 }
 

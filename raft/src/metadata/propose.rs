@@ -134,7 +134,7 @@ impl Metadata {
     }
 
     async fn bring_through(&self, actor: &str, command: Command, via: Via) -> Result<Applied, ProposeError> {
-        self.allows(command.level()).map_err(ProposeError::Refused)?;
+        self.allows(command.level())?;
         let proposer = &self.0.proposer;
         let deadline = Instant::now() + PATIENCE;
         let number = tokio::time::timeout_at(deadline, proposer.number());

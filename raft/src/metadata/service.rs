@@ -125,13 +125,18 @@ fn bounded(len: usize, envelope: &Envelope) -> Result<(), &'static str> {
         return Err("the proposal's actor is longer than a name may be");
     }
     match &envelope.command {
-        Command::PutManifest { manifest, .. }
+        Command::PutManifest { manifest, .. } | Command::PutCached { manifest, .. }
             if Digest::of(manifest.digest.algorithm(), &manifest.bytes) != manifest.digest =>
         {
             Err("the manifest's bytes do not have its digest")
         }
         _ => Ok(()),
     }
+}
+
+fn may_be_taken_in(metadata: &Metadata, level: u32, command: &Command) -> Result<(), String> {
+    metadata.allows(level).map_err(|error| error.to_string())?;
+    may_come_from_others(command)
 }
 
 /// The level is raised by the leader, which knows what it supports itself: an agreed level that no
@@ -216,7 +221,7 @@ impl Raft for Service {
         let peer = self.member(&request)?;
         let envelope = request.into_inner().envelope;
         let (level, command) = self.own_envelope(peer, &envelope)?;
-        let proposed = match self.0.allows(level).and_then(|()| may_come_from_others(&command)) {
+        let proposed = match may_be_taken_in(&self.0, level, &command) {
             Ok(()) => self.0.lead_proposal(envelope).await,
             Err(why) => Proposed::Refused(why),
         };
@@ -227,7 +232,7 @@ impl Raft for Service {
         let peer = self.member(&request)?;
         let envelope = request.into_inner().envelope;
         let (level, command) = self.own_envelope(peer, &envelope)?;
-        let proposed = match self.0.allows(level).and_then(|()| may_come_from_others(&command)) {
+        let proposed = match may_be_taken_in(&self.0, level, &command) {
             Ok(()) => self.0.lead_join(envelope).await,
             Err(why) => Proposed::Refused(why),
         };

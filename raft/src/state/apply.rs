@@ -5,11 +5,13 @@
 //! refusal leaves no trace but its remembered outcome.
 
 mod blobs;
+mod cached;
 mod evidence;
 mod links;
 mod manifests;
 mod members;
 mod partitions;
+mod pins;
 pub(super) mod recent;
 mod reclaim;
 mod tags;
@@ -115,6 +117,13 @@ fn once(
 fn command(writer: &mut Writer<'_>, cx: &Context<'_>, command: &Command) -> Effect {
     match command {
         Command::Birth { cluster, rf, level } => members::birth(writer, cx, *cluster, *rf, *level),
+        Command::CommitBlob { repo, .. }
+        | Command::MountBlob { to: repo, .. }
+        | Command::PutManifest { repo, .. }
+            if cached::is_closed(writer, repo)? =>
+        {
+            Ok(Err(Refusal::Invalid))
+        }
         Command::CommitBlob { repo, digest, size, evidence } => {
             blobs::commit(writer, cx, repo, digest, *size, evidence)
         }
@@ -144,6 +153,9 @@ fn command(writer: &mut Writer<'_>, cx: &Context<'_>, command: &Command) -> Effe
         Command::SetLost { digests, seen } => blobs::set_lost(writer, cx, digests, *seen),
         Command::SetLevel { level } => members::set_level(writer, cx, *level),
         Command::SetRf { rf } => members::set_rf(writer, cx, *rf),
+        Command::PutCached { repo, manifest, tag } => cached::put(writer, cx, repo, manifest, tag.as_ref()),
+        Command::DropCached { repo, digests } => cached::drop_all(writer, cx, repo, digests),
+        Command::SetPins { add, remove } => pins::set(writer, cx, add, remove),
         #[cfg(feature = "next-level")]
         Command::Probe => Ok(Ok(cx.index)),
     }

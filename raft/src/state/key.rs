@@ -8,7 +8,7 @@ use redb::TableDefinition;
 
 use crate::digest::{Algorithm, Digest, PartitionId};
 use crate::id::NodeId;
-use crate::name::{RepoName, Tag};
+use crate::name::{Reference, RepoName, Tag};
 
 /// A table's definition: bytes to bytes.
 pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -67,6 +67,11 @@ tables! {
     Proposer = "proposer",
     /// node, boot, seq → what came of it.
     Recent = "recent",
+    /// repository, digest → state time: manifests of upstream registries, and when each was last
+    /// asked for.
+    Cached = "cached",
+    /// repository, reference → nothing.
+    Pin = "pin",
 }
 
 impl Table {
@@ -92,6 +97,7 @@ pub(super) mod meta {
     pub(crate) const BLOB_BYTES: &[u8] = b"blob_bytes";
     pub(crate) const AWAY: &[u8] = b"away";
     pub(crate) const LOST: &[u8] = b"lost";
+    pub(crate) const PINS: &[u8] = b"pins";
 
     pub(crate) const APPLIED: &[u8] = b"applied";
     pub(crate) const LOG_ID: &[u8] = b"log_id";
@@ -178,6 +184,19 @@ pub(super) fn tag_of(name: &RepoName, digest: &Digest, tag: &Tag) -> Vec<u8> {
     let mut key = repo_digest(name, digest);
     key.extend_from_slice(tag.as_str().as_bytes());
     key
+}
+
+/// A tag has no colon, so the text says which of the two it is.
+pub(super) fn pin(name: &RepoName, reference: &Reference) -> Vec<u8> {
+    let mut key = repo(name);
+    key.extend_from_slice(reference.to_string().as_bytes());
+    key
+}
+
+/// The repository and the reference of a pin.
+pub(super) fn split_pin(key: &[u8]) -> Option<(RepoName, Reference)> {
+    let (name, rest) = split_repo(key)?;
+    Some((name, std::str::from_utf8(rest).ok()?.parse().ok()?))
 }
 
 pub(super) fn away(node: NodeId, digest: &Digest) -> Vec<u8> {

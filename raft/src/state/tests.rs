@@ -1,6 +1,7 @@
 //! What commands do to the rows, in the protocol's schedules and beyond them.
 
 mod bench;
+mod cached;
 mod commands;
 mod cost;
 mod file;

@@ -42,6 +42,8 @@ pub(super) fn row(table: Table, key: &[u8], value: &[u8]) -> bool {
             .and_then(|(_, rest)| key::split_digest(rest))
             .is_some_and(|(_, rest)| tag(rest)),
         Table::Proposer => number(key).is_some() && proto::Proposer::decode(value).is_ok(),
+        Table::Cached => in_repo(key, 1) && number(value).is_some(),
+        Table::Pin => key::split_pin(key).is_some(),
         Table::Recent => key.len() == 24 && decode_applied(Bytes::copy_from_slice(value)).is_ok(),
     }
 }

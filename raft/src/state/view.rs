@@ -3,6 +3,8 @@
 //! It never changes and never blocks the writer, but keeps memory and pages of the file, so it is
 //! for the length of a request and not longer.
 
+mod cached;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,7 +19,9 @@ use super::{StateError, hash};
 use crate::digest::{Algorithm, Digest, PartitionId};
 use crate::id::{ClusterId, NodeId};
 use crate::member::{Member, Partition};
-use crate::name::{RepoName, Tag};
+use crate::name::{CACHED, RepoName, Tag};
+
+pub use cached::Cached;
 
 /// One consistent state. Cheap to make; see the module.
 pub struct View {
@@ -46,6 +50,12 @@ fn resume(prefix: &[u8], after: Option<&[u8]>) -> Vec<u8> {
         from.push(0);
     }
     from
+}
+
+/// Where the keys of the repositories after `name` begin. Its own end below `name 0x01`: each step
+/// from one to the next is one seek, however many rows it has.
+fn past(name: &str) -> Vec<u8> {
+    [name.as_bytes(), &[1]].concat()
 }
 
 /// Every method fails only with the state itself: an error ends the process.
@@ -273,28 +283,42 @@ impl View {
         Ok(self.rows.has_prefix(Table::Manifest, &prefix)? || self.rows.has_prefix(Table::Link, &prefix)?)
     }
 
-    /// At most `limit` repositories after `after`, in byte order.
+    /// At most `limit` repositories after `after`, in byte order; not those of upstream registries.
     pub fn repos(&self, after: Option<&str>, limit: usize) -> Result<Vec<RepoName>, StateError> {
-        // A repository's keys end below `name 0x01`: each step is one seek, however many rows it has.
-        let past = |name: &str| [name.as_bytes(), &[1]].concat();
         let mut from = after.map(past).unwrap_or_default();
         let mut found = Vec::new();
         while found.len() < limit {
-            let mut next: Option<RepoName> = None;
-            for table in [Table::Link, Table::Manifest] {
-                self.rows.scan(table, &from, None, &mut |key, _| {
-                    let (name, _) = key::split_repo(key).ok_or_else(|| unreadable(table))?;
-                    if next.as_ref().is_none_or(|other| name < *other) {
-                        next = Some(name);
-                    }
-                    Ok(false)
-                })?;
+            let Some(name) = self.first_repo(&[Table::Link, Table::Manifest], &from, None)? else { break };
+            if name.is_cached() {
+                // However many there are, they are one seek.
+                let Some(after) = key::after_prefix(CACHED.as_bytes()) else { break };
+                from = after;
+                continue;
             }
-            let Some(name) = next else { break };
             from = past(name.as_str());
             found.push(name);
         }
         Ok(found)
+    }
+
+    /// The first repository that has a row in one of the `tables` from `from` up to `to`.
+    fn first_repo(
+        &self,
+        tables: &[Table],
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Option<RepoName>, StateError> {
+        let mut first: Option<RepoName> = None;
+        for table in tables {
+            self.rows.scan(*table, from, to, &mut |key, _| {
+                let (name, _) = key::split_repo(key).ok_or_else(|| unreadable(*table))?;
+                if first.as_ref().is_none_or(|other| name < *other) {
+                    first = Some(name);
+                }
+                Ok(false)
+            })?;
+        }
+        Ok(first)
     }
 
     /// The descriptor of one referrer.

@@ -2,7 +2,7 @@
 //!
 //! Edges are stored, never counted: manifest → blob per repository, and manifest → child. A
 //! manifest in the state has all its blobs linked and all its children there, unless it was put
-//! as sparse or a child was deleted by name afterwards.
+//! as sparse, is of an upstream registry's repository, or a child was deleted by name afterwards.
 
 use super::tags::{meets, set};
 use super::{Context, Effect, links};
@@ -74,7 +74,7 @@ fn refuse(writer: &Writer<'_>, put: &Put<'_>) -> Result<Option<Refusal>, StateEr
 }
 
 /// Writes the manifest with its edges; the index of the entry that made it as it is.
-fn store(
+pub(super) fn store(
     writer: &mut Writer<'_>,
     cx: &Context<'_>,
     repo: &RepoName,
@@ -149,8 +149,18 @@ fn remove_edges(
 
 /// `DeleteManifest`: with it go the tags that point to it, and its bytes with the last repository.
 pub(super) fn delete(writer: &mut Writer<'_>, cx: &Context<'_>, repo: &RepoName, digest: &Digest) -> Effect {
+    Ok(if remove(writer, cx, repo, digest)? { Ok(cx.index) } else { Err(Refusal::NotFound) })
+}
+
+/// Removes the manifest with everything that is there because of it; whether it was there.
+pub(super) fn remove(
+    writer: &mut Writer<'_>,
+    cx: &Context<'_>,
+    repo: &RepoName,
+    digest: &Digest,
+) -> Result<bool, StateError> {
     let Some(row) = writer.manifest(repo, digest)? else {
-        return Ok(Err(Refusal::NotFound));
+        return Ok(false);
     };
     let prefix = key::repo_digest(repo, digest);
     for name in writer.suffixes(Table::TagOf, &prefix)? {
@@ -164,5 +174,8 @@ pub(super) fn delete(writer: &mut Writer<'_>, cx: &Context<'_>, repo: &RepoName,
     if !writer.has_prefix(Table::BodyIn, &body)? {
         writer.remove(Table::Body, &body)?;
     }
-    Ok(Ok(cx.index))
+    if repo.is_cached() {
+        writer.remove(Table::Cached, &prefix)?;
+    }
+    Ok(true)
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::command::{Applied, Command, Envelope, NewManifest, Outcome, TagCondition};
+use crate::command::{Applied, Command, Envelope, LEVEL, NewManifest, Outcome, TagCondition};
 use crate::digest::{Digest, PartitionId};
 use crate::id::{ClusterId, Generation, NodeId};
 use crate::member::{Evidence, Member, MemberState};
@@ -37,7 +37,7 @@ pub(super) fn member(number: u64) -> Member {
         zone: String::new(),
         state: MemberState::Joining,
         generation: Generation(1),
-        max_level: 1,
+        max_level: LEVEL,
         weight: 100,
         client: String::new(),
         peer: String::new(),
@@ -111,6 +111,12 @@ impl Bench {
             bench.done(Command::SetMemberState { node: node(number), state: MemberState::Active });
         }
         bench
+    }
+
+    /// With the commands of all levels.
+    pub(super) fn raised(mut self) -> Bench {
+        self.done(Command::SetLevel { level: LEVEL });
+        self
     }
 
     /// The next entry with `command`, proposed by node 1 with a sequence number of its own.

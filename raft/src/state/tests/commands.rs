@@ -329,6 +329,16 @@ fn a_cluster_is_born_once_and_its_level_only_rises() {
     assert!(matches!(ends, StateError::Level { level: found } if found == level) && ends.is_too_old());
 }
 
+#[test]
+fn a_command_of_the_cache_waits_for_its_level() {
+    let mut bench = bench();
+    let m = manifest("m", &[blob("a")], &[]);
+    let put = Command::PutCached { repo: repo("f/h/a"), manifest: m, tag: None };
+    assert_eq!(refused(bench.run(put.clone())), Refusal::LevelUnsupported);
+    bench.done(Command::SetLevel { level: 2 });
+    bench.done(put);
+}
+
 #[cfg(feature = "next-level")]
 #[test]
 fn a_command_above_the_level_is_refused_whatever_it_says_of_itself() {

@@ -16,7 +16,7 @@ use crate::command::{Command, NewManifest, TagCondition};
 use crate::digest::Digest;
 use crate::id::Generation;
 use crate::member::{Evidence, MemberState};
-use crate::name::RepoName;
+use crate::name::{Reference, RepoName};
 use crate::planted::Planted;
 
 fn blob(n: u8) -> Digest {
@@ -62,7 +62,31 @@ fn read_as(n: u8, how: u8) -> NewManifest {
 }
 
 fn name() -> impl Strategy<Value = RepoName> {
-    prop::sample::select(vec!["a", "a/b", "a-b"]).prop_map(repo)
+    prop::sample::select(vec!["a", "a/b", "a-b", "f/h/a"]).prop_map(repo)
+}
+
+fn cached_name() -> impl Strategy<Value = RepoName> {
+    prop::sample::select(vec!["f/h/a", "f/h/a", "f/h/a/b", "a"]).prop_map(repo)
+}
+
+fn pins() -> impl Strategy<Value = Vec<(RepoName, Reference)>> {
+    let reference = prop_oneof![
+        prop::sample::select(vec!["x", "y"]).prop_map(|name| Reference::Tag(tag(name))),
+        (0..5u8).prop_map(|n| Reference::Digest(some_manifest(n).digest)),
+    ];
+    prop::collection::vec((prop::sample::select(vec!["f/h/a", "f/h/a/b"]).prop_map(repo), reference), 0..4)
+}
+
+/// What only upstream registries' repositories have. A seen revision of 1 stands for the current one.
+fn cached() -> impl Strategy<Value = Command> {
+    let seen = || (prop::sample::select(vec!["x", "y"]).prop_map(tag), 0..3u64);
+    prop_oneof![
+        5 => (cached_name(), (0..5u8, 0..6u8), prop::option::of(seen()))
+            .prop_map(|(repo, (n, how), tag)| Command::PutCached { repo, manifest: read_as(n, how), tag }),
+        1 => (cached_name(), prop::collection::vec((0..5u8).prop_map(|n| some_manifest(n).digest), 0..3))
+            .prop_map(|(repo, digests)| Command::DropCached { repo, digests }),
+        1 => (pins(), pins()).prop_map(|(add, remove)| Command::SetPins { add, remove }),
+    ]
 }
 
 fn evidence() -> impl Strategy<Value = Vec<Evidence>> {
@@ -154,6 +178,10 @@ fn aim(command: Command, view: &View) -> Command {
             }
             Command::PartitionReady { node, generation, partitions }
         }
+        Command::PutCached { repo, manifest, tag: Some((tag, 1)) } => {
+            let seen = view.tag(&repo, &tag).unwrap().map_or(0, |row| row.revision);
+            Command::PutCached { repo, manifest, tag: Some((tag, seen)) }
+        }
         other => other,
     }
 }
@@ -184,6 +212,7 @@ fn check(view: &View, hash_now: u64) {
         let (digest, _) = key::split_digest(rest).unwrap();
         assert!(blobs.contains_key(&digest), "a link without its blob");
         assert!(LinkRow::decode(value).is_some());
+        assert!(!name.is_cached(), "a link in an upstream's repository");
         linked_in.insert(key::digest_repo(&digest, &name));
     }
     assert_eq!(linked_in, keys(Table::LinkedIn));
@@ -209,6 +238,15 @@ fn check(view: &View, hash_now: u64) {
     assert_eq!(referrers, keys(Table::Referrer));
     assert_eq!(bodies, keys(Table::Body));
     assert_eq!(body_in, keys(Table::BodyIn));
+
+    let of_upstreams = of(Table::Manifest).map(|(_, key, _)| key.clone());
+    let of_upstreams = of_upstreams.filter(|key| key::split_repo(key).unwrap().0.is_cached());
+    assert_eq!(of_upstreams.collect::<BTreeSet<_>>(), keys(Table::Cached));
+    assert_eq!(view.cached("f/", None, 100).unwrap().len(), keys(Table::Cached).len());
+    assert_eq!(view.pins().unwrap().len() as u64, view.pin_count().unwrap());
+    for (name, digest) in view.pinned().unwrap() {
+        assert!(view.manifest(&name, &digest).unwrap().is_some(), "a pin keeps what is not there");
+    }
 
     let mut tag_of = BTreeSet::new();
     for (_, key, value) in of(Table::Tag) {
@@ -237,12 +275,12 @@ proptest! {
 
     #[test]
     fn every_history_keeps_the_invariants_and_replicas_agree(
-        commands in prop::collection::vec(prop_oneof![4 => metadata(), 1 => cluster()], 1..60),
+        commands in prop::collection::vec(prop_oneof![4 => metadata(), 2 => cached(), 1 => cluster()], 1..60),
         sizes in prop::collection::vec(1..9usize, 60),
     ) {
-        let mut bench = Bench::born(Planted::NONE, 5, 3);
+        let mut bench = Bench::born(Planted::NONE, 5, 3).raised();
         let born = bench.index;
-        let mut replica = Bench::born(Planted::NONE, 5, 3);
+        let mut replica = Bench::born(Planted::NONE, 5, 3).raised();
         let mut entries: Vec<ApplyEntry> = Vec::new();
         let mut outcomes = Vec::new();
         for command in commands {
