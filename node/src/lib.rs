@@ -25,6 +25,7 @@ mod listener;
 mod peer;
 mod users;
 
+mod cache;
 mod copies;
 mod peer_blobs;
 mod repair;

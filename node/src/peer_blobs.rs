@@ -1,12 +1,15 @@
 //! Blob bytes between nodes: what they say to each other, and the client that asks peers.
 //!
 //! Owns the requests of [`wire`]; what a node answers to them is the work of
-//! [`crate::replicated`], which uses this module and not the other way round. Always holds: a peer
+//! [`crate::replicated`] and [`crate::cache`], which use this module and not the other way round. Always holds: a peer
 //! that does not answer is given up in bounded time, sooner when the control connection has gone
 //! silent too; bodies stream, whatever their size. Never does: choose whom to ask, or trust what
 //! arrives (the caller verifies digests; a peer's listener has established who asks).
 
+pub(crate) mod answer;
 mod blobs;
+#[allow(dead_code, reason = "what asks other nodes comes with the fills")]
+mod cached;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub(crate) mod range;
@@ -25,7 +28,9 @@ use trow_raft::NodeId;
 use trow_raft::metadata::Silence;
 
 use crate::peer::Peers;
-pub use blobs::HeldBy;
+pub use blobs::{Fetched, HeldBy};
+#[allow(unused_imports, reason = "what asks other nodes comes with the fills")]
+pub use cached::{There, Wanted};
 pub use uploads::Upload;
 use wire::Fault;
 
@@ -72,6 +77,11 @@ impl PeerBlobs {
     /// Over any transport.
     pub fn new(call: Call, silence: Silence) -> PeerBlobs {
         PeerBlobs { call, silence }
+    }
+
+    /// How long each peer has been silent, for others to ask.
+    pub fn silence_fn(&self) -> Silence {
+        Arc::clone(&self.silence)
     }
 
     /// How long each peer has been silent.

@@ -67,7 +67,8 @@ pub(super) fn serve(listener: TcpListener, cluster: &Cluster, content: &Content)
     let Cluster { peers, metadata } = cluster;
     peers.attach(metadata, content.status.clone());
     let raft = tonic::service::Routes::new(metadata.service());
-    let routes = PeerRoutes { raft, blobs: content.blobs.peer_router() };
+    let blobs = content.blobs.peer_router().merge(content.cache.peer_router());
+    let routes = PeerRoutes { raft, blobs };
     let closing = CancellationToken::new();
     let task = tokio::spawn(listener::serve(listener, peers.clone(), routes, closing.clone()));
     PeerServer { task, closing }

@@ -8,6 +8,7 @@ use trow_raft::Planted;
 use super::cluster::Cluster;
 use super::disk::OnDisk;
 use super::{settings, wiring};
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::copies::audit::Auditor;
 use crate::peer::StatusFn;
@@ -21,6 +22,7 @@ use crate::sweep::Sweeper;
 pub(super) struct Content {
     pub store: Store,
     pub blobs: Replicated,
+    pub cache: Cache,
     pub auditor: Auditor,
     /// What this node says of itself.
     pub status: StatusFn,
@@ -46,6 +48,7 @@ pub(super) fn build(
     let peer_blobs = PeerBlobs::over(&cluster.peers);
     let others = wiring::others(&peer_blobs);
     let secret = disk.cluster_dir.derive("uploads");
+    let cache = Cache::new(me.id, store.clone(), metadata.into(), peer_blobs.clone());
     let blobs = Replicated::new(
         me.id,
         store.clone(),
@@ -58,5 +61,5 @@ pub(super) fn build(
     let status = wiring::status(me, metadata.clone(), store.clone(), auditor.clone(), blobs.clone());
     let repair = Repair::new(store.clone(), agreed.clone(), others.clone(), config.repair_rate.0);
     let sweeper = Sweeper::new(store.clone(), agreed, others, planted);
-    (Content { store, blobs, auditor, status }, Upkeep { repair, sweeper })
+    (Content { store, blobs, cache, auditor, status }, Upkeep { repair, sweeper })
 }

@@ -1,10 +1,11 @@
 //! What a node asks others about blobs: their bytes, whether they hold them, to hold them.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use axum::body::Body;
 use futures::{StreamExt as _, stream};
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, Response, header};
 use serde::Serialize;
 use trow_api::blobs::ByteStream;
 use trow_raft::{Digest, Evidence, NodeId};
@@ -47,16 +48,20 @@ impl PeerBlobs {
         }
         let reply = self.send(node, QUICK, request, Body::empty()).await?;
         let size = number(reply.headers(), wire::SIZE).ok_or_else(|| garbled(node, "no size"))?;
+        Ok(Fetched { size, body: self.body(node, STALL, reply) })
+    }
+
+    /// The body of a reply, which ends in an error when `node` falls silent, or pauses for longer than `pause`.
+    pub(super) fn body(&self, node: NodeId, pause: Duration, reply: Response<Body>) -> ByteStream {
         let silence = self.clone();
         let body = reply.into_body().into_data_stream();
-        let body = stream::try_unfold(body, move |mut body| {
+        Box::pin(stream::try_unfold(body, move |mut body| {
             let silence = silence.clone();
             async move {
-                let next = silence.watched(node, STALL, body.next()).await.map_err(std::io::Error::other)?;
+                let next = silence.watched(node, pause, body.next()).await.map_err(std::io::Error::other)?;
                 Ok(next.transpose().map_err(std::io::Error::other)?.map(|bytes| (bytes, body)))
             }
-        });
-        Ok(Fetched { size, body: Box::pin(body) })
+        }))
     }
 
     /// What `node` says of the blob, without a promise that it stays.
@@ -111,15 +116,15 @@ impl PeerBlobs {
     }
 }
 
-fn posted(path: &str) -> http::request::Builder {
+pub(super) fn posted(path: &str) -> http::request::Builder {
     Request::post(path).header(header::CONTENT_TYPE, "application/json")
 }
 
-fn json(value: &impl Serialize) -> Body {
+pub(super) fn json(value: &impl Serialize) -> Body {
     // Our own types of strings and numbers always serialise.
     Body::from(serde_json::to_vec(value).unwrap_or_default())
 }
 
-fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+pub(super) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.parse().ok()
 }

@@ -9,6 +9,9 @@
 //! HEAD /blob/<digest>                               size and when it was last verified
 //! POST /blob/<digest>/hold       {sources}          fetch it if need be, hold it, give evidence
 //! POST /confirm                  {digests}          evidence for each that is held
+//! GET  /cache/blob/<digest>      Range: bytes=a-b   of an upstream: the bytes as they arrive there
+//! HEAD /cache/blob/<digest>                         size, and whether it is still arriving
+//! POST /cache/blob/<digest>/keep {sources}          fetch it if need be, keep it as cached
 //! POST /upload                   ?hint              begin a session here            → Claimed
 //! POST /upload/claim             ?takeover,closing  is it here? become its home     → Claimed
 //! GET  /upload                                      bring its mirrors level          → Claimed
@@ -24,7 +27,7 @@ mod fault;
 use serde::{Deserialize, Serialize};
 use trow_raft::{Algorithm, Digest, Evidence, Generation, NodeId};
 
-pub use fault::Fault;
+pub use fault::{Fault, UpstreamSaid};
 
 /// The sealed ticket of the upload that a request is about.
 pub const TICKET: &str = "trow-upload";
@@ -32,6 +35,12 @@ pub const TICKET: &str = "trow-upload";
 pub const REPO: &str = "trow-repo";
 /// The size of the whole blob in bytes, on every reply that is about one.
 pub const SIZE: &str = "trow-size";
+/// On a request for a blob of an upstream: what is not there is not fetched.
+#[allow(dead_code, reason = "what asks other nodes comes with the fills")]
+pub const ONLY_THERE: &str = "trow-only-there";
+/// On a reply to `HEAD` about such a blob: it is still on its way there.
+#[allow(dead_code, reason = "what asks other nodes comes with the fills")]
+pub const ARRIVING: &str = "trow-arriving";
 /// When a blob was last verified, in ms since 1970, on a reply to `HEAD`.
 pub const VERIFIED_AT: &str = "trow-verified-at";
 /// Most digests in one `POST /confirm`.

@@ -49,6 +49,6 @@ pub(super) fn upload_error(fault: Fault) -> UploadError {
         Fault::NoSpace => UploadError::NoSpace,
         Fault::TooMany => UploadError::TooMany,
         Fault::BrokeOff { why } => UploadError::ClientGone(io::Error::other(why)),
-        Fault::Unavailable { why } => UploadError::Unavailable(why),
+        Fault::Unavailable { why } | Fault::Upstream { why, .. } => UploadError::Unavailable(why),
     }
 }

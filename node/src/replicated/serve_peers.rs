@@ -9,17 +9,12 @@
 mod blobs;
 mod uploads;
 
-use axum::extract::Request;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
-use http::StatusCode;
-use trow_api::request_id::{self, RequestId};
-use trow_raft::metadata::PeerId;
+use axum::{Router, middleware};
 
 use super::Replicated;
-use crate::peer_blobs::wire::{self, Fault};
+use crate::peer_blobs::answer::only_peers;
+use crate::peer_blobs::wire;
 
 /// The router for the peer listener's HTTP/1.1 side.
 pub(super) fn router(replicated: Replicated) -> Router {
@@ -42,34 +37,4 @@ pub(super) fn router(replicated: Replicated) -> Router {
         .route("/mirror/hold", post(uploads::mirror_hold))
         .layer(middleware::from_fn(only_peers))
         .with_state(replicated)
-}
-
-/// What a handler answers: JSON, or the fault.
-type JsonReply<T> = Result<Json<T>, Refused>;
-
-/// A fault on its way to the peer.
-struct Refused(Fault);
-
-impl From<Fault> for Refused {
-    fn from(fault: Fault) -> Refused {
-        Refused(fault)
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        (self.0.status(), Json(self.0)).into_response()
-    }
-}
-
-/// Refuses who is no peer, and goes on under the id of the request that the peer works for.
-async fn only_peers(request: Request, next: Next) -> Response {
-    if request.extensions().get::<PeerId>().is_none() {
-        return StatusCode::FORBIDDEN.into_response();
-    }
-    // The listener opened its span.
-    match request.headers().contains_key(request_id::HEADER) {
-        true => RequestId::accept(request.headers()).scope(next.run(request)).await,
-        false => next.run(request).await,
-    }
 }

@@ -36,12 +36,38 @@ pub enum Fault {
         /// For the log.
         why: String,
     },
+    /// What the node that asks an upstream on behalf of all heard from it, or decided without asking it.
+    #[error("{why}")]
+    Upstream {
+        /// What that is.
+        said: UpstreamSaid,
+        /// For the client.
+        why: String,
+        /// When to ask again, in ms.
+        retry: u64,
+    },
     /// Nothing came of it now; trying again may help.
     #[error("{why}")]
     Unavailable {
         /// For the log.
         why: String,
     },
+}
+
+/// What there is to hear of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamSaid {
+    /// It does not have it.
+    NotFound,
+    /// It is not asked.
+    Offline,
+    /// It must not be asked.
+    Denied,
+    /// It does not answer now.
+    Unavailable,
+    /// Something else than was asked for.
+    Bad,
 }
 
 impl Fault {
@@ -60,6 +86,8 @@ impl Fault {
             Fault::DigestMismatch | Fault::BrokeOff { .. } => StatusCode::BAD_REQUEST,
             Fault::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
             Fault::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            // Never 404, which says that a path or what it names is not there.
+            Fault::Upstream { .. } => StatusCode::BAD_GATEWAY,
             Fault::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

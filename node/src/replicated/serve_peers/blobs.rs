@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode, header};
 use trow_raft::Digest;
 
 use super::super::Replicated;
-use super::{JsonReply, Refused};
+use crate::peer_blobs::answer::{JsonReply, Refused};
 use crate::peer_blobs::wire::{self, Confirm, Confirmed, Fault, Finished, HoldFrom};
 use crate::peer_blobs::{body_of, range};
 use crate::store::ReadError;

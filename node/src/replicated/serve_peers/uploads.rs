@@ -9,7 +9,7 @@ use trow_raft::RepoName;
 
 use super::super::Replicated;
 use super::super::token::Ticket;
-use super::JsonReply;
+use crate::peer_blobs::answer::{JsonReply, repo_of};
 use crate::peer_blobs::wire::{self, Claimed, Fault, Finished, Length, UploadQuery};
 
 pub(super) async fn begin(
@@ -105,9 +105,4 @@ fn upload_of(node: &Replicated, headers: &HeaderMap) -> Result<(RepoName, Ticket
     let text = headers.get(wire::TICKET).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let ticket = node.uploads().open(&repo, text)?;
     Ok((repo, ticket))
-}
-
-fn repo_of(headers: &HeaderMap) -> Result<RepoName, Fault> {
-    let text = headers.get(wire::REPO).and_then(|value| value.to_str().ok());
-    text.and_then(|text| text.parse().ok()).ok_or(Fault::Unknown)
 }

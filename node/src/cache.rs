@@ -1,0 +1,50 @@
+//! The pull-through cache: what upstream registries have, fetched once for the whole cluster.
+//!
+//! Owns which node asks an upstream ([`homes`]), what peers ask each other about it, and how blobs come here.
+//! Always holds: a node that a peer asks does the work itself and asks no third node to ask an upstream, so that
+//! requests end also where rings differ; a pull waits for no log. Never does: judge who may pull, or speak HTTP
+//! to an upstream.
+
+#[allow(dead_code, reason = "what asks other nodes comes with the fills")]
+mod fault;
+#[allow(dead_code, reason = "what asks other nodes comes with the fills")]
+mod homes;
+mod serve_peers;
+
+use std::sync::Arc;
+
+use axum::Router;
+use trow_raft::NodeId;
+
+use crate::peer_blobs::PeerBlobs;
+use crate::replicated::Agreement;
+use crate::store::Store;
+use homes::Homes;
+
+/// The cache, as this node takes part in it. Cheap to clone.
+#[derive(Clone)]
+pub struct Cache {
+    inner: Arc<Inner>,
+}
+
+#[allow(dead_code, reason = "what asks other nodes comes with the fills")]
+struct Inner {
+    me: NodeId,
+    store: Store,
+    agreed: Agreement,
+    peers: PeerBlobs,
+    homes: Homes,
+}
+
+impl Cache {
+    /// Of the node `me`, over its store, the agreed metadata and the peers.
+    pub fn new(me: NodeId, store: Store, agreed: Agreement, peers: PeerBlobs) -> Cache {
+        let homes = Homes::new(me, agreed.clone(), peers.silence_fn());
+        Cache { inner: Arc::new(Inner { me, store, agreed, peers, homes }) }
+    }
+
+    /// What peers ask of this node, for the peer listener's HTTP/1.1 side.
+    pub fn peer_router(&self) -> Router {
+        serve_peers::router(self.clone())
+    }
+}
