@@ -3,10 +3,11 @@
 //! Owns everything below the data directory that concerns blob bytes: `blobs/` (exact bytes),
 //! `checksums/` (a CRC-32C per chunk of each blob), `staging/`, `quarantine/`, `store.gen` and
 //! `index.sled`. Always holds: a file under `blobs/` was verified against its name, fsynced and
-//! only then renamed there; what is served was checked chunk by chunk; unlinking, holding and
-//! confirming one digest exclude each other. Never does: decide which blobs should be here, talk
+//! only then renamed there, cached ones included; what is served was checked chunk by chunk;
+//! unlinking, holding, keeping and confirming one digest exclude each other. Never does: decide which blobs should be here, talk
 //! to peers, or try an fsync again that failed (the process ends instead).
 
+mod cached;
 mod checksum;
 mod error;
 mod hash;
@@ -36,6 +37,8 @@ use tokio::task::JoinHandle;
 use trow_api::hot::CacheStats;
 use trow_raft::{Algorithm, Digest, Evidence, Generation, NodeId, Planted};
 
+#[cfg(test)]
+pub use cached::{CachedFile, CachedTotals};
 pub use error::{HoldError, ReadError, StoreError};
 pub use ledger::Acknowledged;
 pub use read::BlobBody;
@@ -58,6 +61,7 @@ struct Inner {
     locks: locks::Locks,
     ledger: Mutex<ledger::Ledger>,
     index: index::Index,
+    cached: cached::Cached,
     small: small::Small,
     /// Bytes of all blobs.
     usage: AtomicU64,
@@ -117,11 +121,16 @@ impl Store {
         fs::create_dir(&staging).map_err(|err| StoreError::io("create directory", &staging, err))?;
         let dirs = sync::Directories::default();
         dirs.prepare(layout.common_dirs())?;
-        sync::file_system(dir)?;
         let usage = layout.usage().map_err(|err| StoreError::io("list blobs in", dir, err))?;
+        let empty = usage == 0 && !layout.index().exists();
+        let index = index::Index::open(&layout.index());
+        // After the index was marked as open, so that its mark is as durable as what was renamed.
+        sync::file_system(dir)?;
+        let size_of = |digest: &Digest| Some(fs::metadata(layout.blob(digest)).ok()?.len());
         let inner = Inner {
             ledger: Mutex::new(ledger::Ledger::open(dir, &layout.generation())?),
-            index: index::Index::open(&layout.index()),
+            cached: cached::Cached::load(&index, size_of, empty),
+            index,
             small: small::Small::default(),
             layout,
             planted,
@@ -181,11 +190,12 @@ impl Store {
         blocking(move || Staged::create(inner, hint)).await
     }
 
-    /// Opens a held blob for reading `range` (all of it when `None`), clamped to its size.
+    /// Opens a held or cached blob for reading `range` (all of it when `None`), clamped to its size.
     ///
     /// # Errors
     /// [`ReadError::NotHere`] when it is not held or turned out to be damaged.
     pub async fn open_blob(&self, digest: &Digest, range: Option<Range<u64>>) -> Result<BlobBody, ReadError> {
+        self.touch(digest);
         read::open(Arc::clone(&self.inner), *digest, range).await
     }
 
@@ -201,6 +211,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open_blob`]; [`ReadError::NotHere`] also when it has another size.
     pub async fn read_small(&self, digest: &Digest, size: u64) -> Result<Bytes, ReadError> {
+        self.touch(digest);
         let (inner, digest) = (Arc::clone(&self.inner), *digest);
         blocking(move || read::small(inner, digest, size)).await
     }

@@ -3,7 +3,8 @@
 //! Removing a file is never an effect of a command. The sweeper first has the cluster agree on a
 //! new generation of this store, which voids all evidence that this node ever gave; then, under
 //! each digest's lock and on the state as it is at that moment, it unlinks what [`rule`] allows.
-//! A blob that was acknowledged since the fence stays, whatever the state says of it.
+//! A blob that was acknowledged since the fence stays, whatever the state says of it; a cached file
+//! that the state does not know is none of the sweeper's business.
 
 mod rule;
 mod survey;
@@ -201,13 +202,16 @@ impl Sweeper {
         let mut unlinked = Vec::new();
         for digest in digests {
             let said = confirmed.remove(digest).unwrap_or_default();
-            let (agreed, planted, digest) = (self.agreed.clone(), self.planted, *digest);
+            let (agreed, store, planted, digest) =
+                (self.agreed.clone(), self.store.clone(), self.planted, *digest);
             let decide = move |acknowledged| {
                 let view = match (agreed.view)() {
                     Ok(view) => view,
                     Err(_) => return false,
                 };
-                rule::may_unlink(&view, agreed.me, &digest, acknowledged, &said, planted).unwrap_or(false)
+                let cached = store.is_cached(&digest);
+                rule::may_unlink(&view, agreed.me, &digest, acknowledged, cached, &said, planted)
+                    .unwrap_or(false)
             };
             if self.store.unlink(&digest, decide).await? {
                 tracing::debug!(%digest, "unlinked");

@@ -71,6 +71,7 @@ pub(super) fn status(
             let applied = view.applied().unwrap_or_default();
             let (state_hash, state_hash_at) = view.state_hash().unwrap_or_default();
             drop(view);
+            let cached = store.cached();
             let audit = with_audit.then(|| auditor.audit());
             let audit = audit.and_then(|audit| {
                 audit.inspect_err(|error| tracing::warn!(cause = %error, "the blobs cannot be compared with the state, so the cluster does not count as settled; check the disk")).ok()
@@ -92,6 +93,7 @@ pub(super) fn status(
                 audit: audit.map(|audit| PeerAudit {
                     missing: audit.missing,
                     strays: audit.strays,
+                    cached: cached.blobs,
                     ..PeerAudit::default()
                 }),
             }

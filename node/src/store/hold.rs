@@ -8,18 +8,22 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use trow_raft::{Digest, Variant};
 
 use super::checksum::Checksums;
 use super::error::StoreError;
 use super::hash::rehash;
+use super::index::millis;
 use super::layout::bucket;
 use super::{Held, Inner, sync};
 
 impl Inner {
-    /// Promotes a staged file whose bytes were verified to have `digest`. Blocks.
+    /// Promotes a staged file whose bytes were verified to have `digest`, and acknowledges it.
+    /// Blocks.
     pub(super) fn promote(
         &self,
         staged: &Path,
@@ -27,10 +31,39 @@ impl Inner {
         digest: &Digest,
         sums: &Checksums,
     ) -> Result<Held, StoreError> {
+        let _lock = self.settle(staged, file, digest, sums)?;
+        Ok(Held { size: sums.length(), generation: self.ledger().acknowledge(digest) })
+    }
+
+    /// As [`Inner::promote`] for a blob that is only cached: nobody is promised anything.
+    ///
+    /// It is as durable as a held one all the same. Whoever confirms it later gives evidence of a
+    /// file that is here, and must not have to ask how it came here; nobody waits for the fsyncs,
+    /// since readers have their last byte when the digest was found to be right.
+    pub(super) fn promote_cached(
+        &self,
+        staged: &Path,
+        file: &File,
+        digest: &Digest,
+        sums: &Checksums,
+    ) -> Result<u64, StoreError> {
+        let _lock = self.settle(staged, file, digest, sums)?;
+        self.cache(digest, sums.length(), millis(SystemTime::now()));
+        Ok(sums.length())
+    }
+
+    /// Makes a verified staged file the blob's, durably; gives the digest's lock.
+    fn settle(
+        &self,
+        staged: &Path,
+        file: &File,
+        digest: &Digest,
+        sums: &Checksums,
+    ) -> Result<MutexGuard<'_, ()>, StoreError> {
         if !self.planted.is(Variant::SkipFsyncBlobFile) {
             sync::file(file, staged);
         }
-        let _lock = self.locks.lock(digest);
+        let lock = self.locks.lock(digest);
         self.write_sidecar(digest, sums)?;
         let path = self.layout.blob(digest);
         let dir = self.layout.blob_dir(digest.algorithm(), bucket(digest));
@@ -45,7 +78,7 @@ impl Inner {
         self.usage.fetch_add(sums.length(), Ordering::Relaxed);
         self.touched(digest);
         self.note_verified(digest);
-        Ok(Held { size: sums.length(), generation: self.ledger().acknowledge(digest) })
+        Ok(lock)
     }
 
     /// Acknowledges a blob that an earlier hold left here, if it is sound as far as one can tell
@@ -145,6 +178,7 @@ impl Inner {
         self.uncount(metadata.len());
         self.small.forget(digest);
         self.index.forget(digest);
+        self.uncache(digest);
         self.touched(digest);
         Ok(true)
     }

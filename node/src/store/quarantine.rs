@@ -53,6 +53,7 @@ impl Inner {
         self.small.forget(digest);
         let _ = fs::remove_file(self.layout.sidecar(digest));
         self.index.forget(digest);
+        self.uncache(digest);
         self.touched(digest);
         if let Err(err) = drop_oldest(fs::read_dir(&dir)) {
             tracing::debug!(path = %dir.display(), cause = %err, "old quarantined files stay");

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use trow_raft::{Algorithm, Digest};
 
-use super::checksum::Builder;
+use super::checksum::{Builder, Checksums};
 use super::error::{HoldError, StoreError};
 use super::hash::{Hasher, hash};
 use super::{Held, Inner, blocking, joined};
@@ -154,12 +154,39 @@ impl Staged {
     ///
     /// # Errors
     /// [`HoldError::DigestMismatch`]; the staged bytes are gone then.
-    pub async fn hold(mut self, digest: &Digest) -> Result<Held, HoldError> {
+    pub async fn hold(self, digest: &Digest) -> Result<Held, HoldError> {
+        let digest = *digest;
+        let promote = move |staged: &StagedFile, sums: &Checksums| {
+            staged.inner.promote(&staged.path, &staged.file, &digest, sums)
+        };
+        self.verified(digest, promote).await
+    }
+
+    /// Verifies the digest and makes the bytes a cached file, durable when this returns; its size.
+    /// Nothing is acknowledged: it may be evicted from the moment that it is here.
+    ///
+    /// # Errors
+    /// As [`Staged::hold`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "for fills, which are not built yet"))]
+    pub async fn keep(self, digest: &Digest) -> Result<u64, HoldError> {
+        let digest = *digest;
+        let promote = move |staged: &StagedFile, sums: &Checksums| {
+            staged.inner.promote_cached(&staged.path, &staged.file, &digest, sums)
+        };
+        self.verified(digest, promote).await
+    }
+
+    /// What `promote` gives of the staged file and its checksums, once its bytes have the digest.
+    async fn verified<T: Send + 'static>(
+        mut self,
+        digest: Digest,
+        promote: impl FnOnce(&StagedFile, &Checksums) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, HoldError> {
         self.flush().await?;
         let State::Idle(digester) = std::mem::replace(&mut self.state, State::Broken) else {
             return Err(self.broken().into());
         };
-        let (digest, staged) = (*digest, self.file);
+        let staged = self.file;
         #[allow(clippy::result_large_err, reason = "two digests, once per blob")]
         let hold = move || {
             let Digester { sha256, sha512, sums } = *digester;
@@ -176,7 +203,7 @@ impl Staged {
             }
             let sums = sums.finish();
             staged.inner.room(sums.encode().len() as u64)?;
-            Ok(staged.inner.promote(&staged.path, &staged.file, &digest, &sums)?)
+            Ok(promote(&staged, &sums)?)
         };
         blocking(hold).await
     }

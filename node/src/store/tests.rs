@@ -1,5 +1,6 @@
 //! The store on real files.
 
+mod cached;
 mod crash;
 mod small;
 

@@ -8,7 +8,7 @@ use crate::store::Acknowledged;
 /// What a first look says of a blob that is here; nothing is unlinked on its word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Candidate {
-    /// The state counts on it.
+    /// The state counts on it, or it is cached.
     Keep,
     /// The state does not know it, but it was acknowledged lately: two fences from now.
     Waits,
@@ -16,16 +16,19 @@ pub(super) enum Candidate {
     Sweep,
 }
 
-/// Whether a fence would be worth while for this blob.
+/// Whether a fence would be worth while for this blob. That it is `cached` counts only while the
+/// state does not know it: a durable one is nobody's cache.
 pub(super) fn candidate(
     view: &View,
     me: NodeId,
     digest: &Digest,
     acknowledged: Acknowledged,
+    cached: bool,
 ) -> Result<Candidate, StateError> {
     let known = view.blob(digest)?.is_some();
     Ok(match known {
         true if needed(view, me, digest)? => Candidate::Keep,
+        false if cached => Candidate::Keep,
         false if acknowledged.now || acknowledged.before => Candidate::Waits,
         _ => Candidate::Sweep,
     })
@@ -34,15 +37,16 @@ pub(super) fn candidate(
 /// Whether the blob may be unlinked now; asked under its lock, on the state of this moment, after
 /// this process fenced the store.
 ///
-/// It may if it was not acknowledged since the fence, and either the state does not know it and it
-/// was not acknowledged in the generation before either (whose holder may just be gathering new
-/// evidence), or this node is neither owner, source nor away holder of it and every owner
+/// It may if it was not acknowledged since the fence, and either the state does not know it, it is
+/// not `cached` (the evictor's business) and it was not acknowledged in the generation before
+/// either (whose holder may just be gathering new evidence), or this node is neither owner, source nor away holder of it and every owner
 /// confirmed it in the generation that it has now.
 pub(super) fn may_unlink(
     view: &View,
     me: NodeId,
     digest: &Digest,
     acknowledged: Acknowledged,
+    cached: bool,
     confirmed: &[Evidence],
     planted: Planted,
 ) -> Result<bool, StateError> {
@@ -51,7 +55,7 @@ pub(super) fn may_unlink(
         return Ok(false);
     }
     if view.blob(digest)?.is_none() {
-        return Ok(careless || !acknowledged.before);
+        return Ok(!cached && (careless || !acknowledged.before));
     }
     if needed(view, me, digest)? {
         return Ok(false);

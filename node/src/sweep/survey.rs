@@ -61,7 +61,7 @@ impl Sweeper {
             true => Acknowledged::default(),
             false => self.store.look(digest),
         };
-        match rule::candidate(view, self.agreed.me, digest, acknowledged)? {
+        match rule::candidate(view, self.agreed.me, digest, acknowledged, self.store.is_cached(digest))? {
             Candidate::Keep => {}
             Candidate::Waits => look.waiting += 1,
             Candidate::Sweep => {

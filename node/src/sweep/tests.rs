@@ -204,3 +204,24 @@ async fn a_lost_blob_comes_back_with_the_node_that_has_it() {
     assert!(!row.lost && row.away == [NodeId(4)], "{row:?}");
     assert_eq!(sim.holders(&digest), BTreeSet::from([4]));
 }
+
+#[tokio::test]
+async fn cached_files_stay_until_they_are_durable_elsewhere_and_garbage_goes() {
+    let sim = Sim::new(5, 3, &[1, 2, 3], Planted::NONE);
+    let (cached, cached_digest) = blob("cached");
+    let (garbage, garbage_digest) = blob("garbage");
+    let mut staged = sim.store(4).stage(None).await.unwrap();
+    staged.write(cached.clone()).await.unwrap();
+    staged.keep(&cached_digest).await.unwrap();
+    sim.hold(4, &garbage).await;
+    for _ in 0..3 {
+        sweep(&sim, 4, Planted::NONE).await.unwrap();
+    }
+    assert_eq!(sim.holders(&garbage_digest), BTreeSet::new());
+    assert_eq!(sim.holders(&cached_digest), BTreeSet::from([4]));
+    // Pushed to others, it is a copy too many here like any other.
+    sim.push(&cached, &[1, 2, 3]).await;
+    assert_eq!(sweep(&sim, 4, Planted::NONE).await.unwrap(), Swept { unlinked: 1, left: 0 });
+    assert_eq!(sim.holders(&cached_digest), BTreeSet::from([1, 2, 3]));
+    assert_eq!(sim.store(4).cached().blobs, 0);
+}
