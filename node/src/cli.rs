@@ -7,6 +7,7 @@ mod bench;
 mod blob;
 mod client;
 mod cluster;
+mod node_config;
 mod reach;
 mod serve;
 mod status;
@@ -79,6 +80,8 @@ enum Action {
     /// Ask about blobs
     #[command(subcommand)]
     Blob(blob::Blob),
+    /// Print or write the files by which containerd, CRI-O or Docker pull through Trow
+    NodeConfig(node_config::NodeConfig),
     /// Measure a registry from outside, alone or beside another one
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -172,6 +175,7 @@ impl Cli {
             Action::Dev(dev) => dev.run(&logging),
             Action::Cluster(cluster) => cluster.run(),
             Action::Blob(blob) => blob.run(),
+            Action::NodeConfig(config) => config.run(),
             Action::Bench(bench) => bench.run(),
             Action::Completions { shell } => {
                 let mut script = Vec::new();
@@ -276,6 +280,9 @@ mod tests {
             "cluster drain n1",
             "cluster remove 0123456789abcdef",
             "blob locate sha256:00 --output json",
+            "node-config containerd --mirror http://a:1 --mirror https://b --upstream quay.io,_default --ca f --user u --password-file f --write d --force",
+            "node-config crio --output json",
+            "node-config docker --upstream docker.io",
             "bench run --server http://a:1 --server http://b:1 --peer http://c --ops http://a:2 --round 1s --rounds 2 --only put-manifest --output json",
             "bench fill --manifests 10 --repositories 2 --prefix a/b --user admin --password-file t --resume",
             "bench read --manifests 10 --repositories 2 --clients 8",
