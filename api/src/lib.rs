@@ -39,6 +39,7 @@ pub mod range;
 pub mod request_id;
 
 pub mod blobs;
+pub mod pattern;
 pub mod pull;
 
 pub use auth::{Access, AdminToken, Auth};

@@ -26,6 +26,9 @@ mod peer;
 mod users;
 
 mod cache;
+#[cfg_attr(not(test), expect(dead_code, reason = "the cache, which asks upstreams, comes on top of it"))]
+mod upstream;
+
 mod copies;
 mod peer_blobs;
 mod repair;
