@@ -7,9 +7,17 @@
 
 #[allow(dead_code, reason = "what asks other nodes comes with the fills")]
 mod fault;
+#[cfg_attr(not(test), allow(dead_code, reason = "what asks upstreams for manifests comes next"))]
+mod flights;
+#[cfg_attr(not(test), allow(dead_code, reason = "what asks upstreams for manifests comes next"))]
+mod freshness;
 #[allow(dead_code, reason = "what asks other nodes comes with the fills")]
 mod homes;
+#[cfg_attr(not(test), allow(dead_code, reason = "what asks upstreams for manifests comes next"))]
+mod recent;
 mod serve_peers;
+#[cfg_attr(not(test), allow(dead_code, reason = "what asks upstreams for manifests comes next"))]
+mod words;
 
 use std::sync::Arc;
 
