@@ -126,6 +126,7 @@ impl Access {
     }
 }
 
-fn unauthorized(why: &'static str) -> Error {
+/// 401 with the challenge.
+pub(crate) fn unauthorized(why: &'static str) -> Error {
     Error::new(Problem::Unauthorized, why).header(WWW_AUTHENTICATE, CHALLENGE)
 }

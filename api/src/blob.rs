@@ -2,6 +2,8 @@
 //!
 //! A repository shows the blobs that are linked in it and no others, whatever the node holds.
 
+use std::ops::Range;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
@@ -72,32 +74,45 @@ pub(crate) async fn get(
     if etag::is_known(request, digest) {
         return Ok(etag::not_modified(digest));
     }
-    let text = |name: HeaderName| request.get(name).and_then(|value| value.to_str().ok());
-    // Content of a digest never changes: If-Range fails only for what was never ours.
-    let applies = text(IF_RANGE).is_none_or(|tag| tag == etag::of(digest));
-    let wanted = if applies { range::wanted(text(RANGE), size) } else { Wanted::All };
-    let (status, part) = match wanted {
-        Wanted::All => (StatusCode::OK, 0..size),
-        Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
-        Wanted::Nothing => {
-            let whole = HeaderValue::from_str(&format!("bytes */{size}"));
-            let error = Error::new(Problem::RangeInvalid, "the range holds no byte of the blob")
-                .detail(json!({ "size": size }));
-            return Err(match whole {
-                Ok(whole) => error.header(CONTENT_RANGE, whole),
-                Err(_) => error,
-            });
-        }
+    let (is_part, part) = match range::wanted(asked_range(request, digest), size) {
+        Wanted::All => (false, 0..size),
+        Wanted::Part(part) => (true, part),
+        Wanted::Nothing => return Err(outside(size)),
     };
     let stream = blobs.open(digest, size, part.clone()).await?;
     let stream = begun(stream, part.is_empty()).await?;
     let body = Body::from_stream(watched(stream, metrics.clone(), *digest));
-    let mut response = reply(status, digest, part.end - part.start, body);
-    if status == StatusCode::PARTIAL_CONTENT {
-        let range = format!("bytes {}-{}/{size}", part.start, part.end - 1);
-        headers::put(&mut response, CONTENT_RANGE, &range);
+    Ok(part_of(size, part, is_part, digest, body))
+}
+
+/// The `Range` of a request for the blob, if it applies. Content of a digest never changes: `If-Range`
+/// fails only for what was never ours.
+pub(crate) fn asked_range<'a>(request: &'a HeaderMap, digest: &Digest) -> Option<&'a str> {
+    let text = |name: HeaderName| request.get(name).and_then(|value| value.to_str().ok());
+    let applies = text(IF_RANGE).is_none_or(|tag| tag == etag::of(digest));
+    text(RANGE).filter(|_| applies)
+}
+
+/// 416.
+pub(crate) fn outside(size: u64) -> Error {
+    let error = Error::new(Problem::RangeInvalid, "the range holds no byte of the blob")
+        .detail(json!({ "size": size }));
+    match HeaderValue::from_str(&format!("bytes */{size}")) {
+        Ok(whole) => error.header(CONTENT_RANGE, whole),
+        Err(_) => error,
     }
-    Ok(response)
+}
+
+/// 200 with all of a blob of `size` bytes, or 206 with the part that was asked for.
+pub(crate) fn part_of(size: u64, part: Range<u64>, is_part: bool, digest: &Digest, body: Body) -> Response {
+    let length = part.end - part.start;
+    if !is_part {
+        return reply(StatusCode::OK, digest, length, body);
+    }
+    let mut response = reply(StatusCode::PARTIAL_CONTENT, digest, length, body);
+    let range = format!("bytes {}-{}/{size}", part.start, part.end.saturating_sub(1));
+    headers::put(&mut response, CONTENT_RANGE, &range);
+    response
 }
 
 /// DELETE: removes the blob from this repository only.
@@ -119,7 +134,7 @@ pub(crate) async fn delete(
     Ok(response)
 }
 
-fn reply(status: StatusCode, digest: &Digest, length: u64, body: Body) -> Response {
+pub(crate) fn reply(status: StatusCode, digest: &Digest, length: u64, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let all = response.headers_mut();
@@ -145,7 +160,7 @@ async fn begun(mut stream: ByteStream, empty: bool) -> Result<ByteStream, Error>
 }
 
 /// Counts what goes out, and says in the log when a body is broken off.
-fn watched(
+pub(crate) fn watched(
     stream: ByteStream,
     metrics: HttpMetrics,
     digest: Digest,

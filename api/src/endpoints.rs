@@ -17,13 +17,15 @@ use crate::body::{Incoming, Room};
 use crate::changes::Changes;
 use crate::error::{Error, Problem};
 use crate::graces::Graces;
-use crate::manifest::replies::{Asked, Replies};
+use crate::manifest::replies::{self, Replies};
 use crate::manifest::{self, Push};
 use crate::metrics::HttpMetrics;
+use crate::pull::resolve::{Named, Namespace, Resolver};
+use crate::pull::{Host, Pull, UpstreamName, Upstreams};
 use crate::query::Query;
 use crate::reads::Reads;
-use crate::route::{Route, shown};
-use crate::server::{Api, Label, Settings, method_not_allowed};
+use crate::route::Route;
+use crate::server::{Api, Label, Looped, Settings, method_not_allowed};
 use crate::upload::{self, UploadEndpoint};
 use crate::{blob, headers, referrers, request_id, tags};
 
@@ -36,6 +38,9 @@ pub(crate) struct Endpoints {
     changes: Changes,
     graces: Graces,
     blobs: Arc<dyn Blobs>,
+    upstreams: Arc<dyn Upstreams>,
+    resolver: Resolver,
+    looped: Looped,
     access: Access,
     metrics: HttpMetrics,
     settings: Settings,
@@ -48,6 +53,25 @@ const MANIFEST_ROOM: usize = trow_raft::limits::PROPOSALS_IN_FLIGHT;
 
 /// How long one waits for room; as long as a change waits for a leader.
 const MANIFEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Whose content a request means.
+enum Whose {
+    /// Ours; with the name of ours that was given in `ns=`.
+    Own(Option<String>),
+    /// Of a repository of an upstream.
+    Upstream(UpstreamName),
+    /// An upstream's, but of no repository.
+    Registry(Host),
+}
+
+/// A request that may be answered.
+struct Asked {
+    route: Route,
+    query: Query,
+    whose: Whose,
+    head: http::request::Parts,
+    body: Incoming,
+}
 
 /// Answers any request that no other route took.
 pub(crate) async fn serve(State(endpoints): State<Arc<Endpoints>>, request: Request) -> Response {
@@ -88,6 +112,9 @@ impl Endpoints {
             changes: Changes::new(api.metadata.clone()),
             graces: Graces::new(api.metadata, api.settings.gc_grace),
             blobs: api.blobs,
+            upstreams: api.upstreams,
+            resolver: Resolver::new(&api.settings.hostnames, &api.settings.prefixes),
+            looped: api.looped,
             access: Access::new(api.token, &api.settings.auth),
             metrics: api.metrics,
             settings: api.settings,
@@ -101,46 +128,111 @@ impl Endpoints {
         head: http::request::Parts,
         body: Incoming,
     ) -> Result<Response, Error> {
+        if (self.looped)(&head.headers) {
+            let why =
+                "this registry was told to fetch from itself: an upstream registry's endpoint leads here";
+            return Err(Error::new(Problem::Loop, why));
+        }
+        let meant = route.and_then(|route| {
+            let query = Query::parse(head.uri.query())?;
+            let whose = self.whose(&route, &query)?;
+            Ok((route, query, whose))
+        });
         // Before anything is said of what is stored, or malformed, and before the body is read.
-        let action = self.action(&route, &head.method);
+        let action = self.action(&meant, &head.method);
         let caller = self.access.require(action, &head.headers, &head.extensions).await?;
-        let route = route?;
+        let (route, query, whose) = meant?;
         let reads_only = head.method == Method::GET || head.method == Method::HEAD;
-        let work = async move { self.answer_to(&caller, route, &head, body).await };
+        let request = Asked { route, query, whose, head, body };
+        let work = async move { Ok(self.answer_to(&caller, request).await) };
         if reads_only { work.await } else { to_the_end(work).await }
     }
 
+    /// Whose content a request means.
+    fn whose(&self, route: &Route, query: &Query) -> Result<Whose, Error> {
+        let ns = query.get("ns");
+        let namespace = self.resolver.namespace(ns)?;
+        let Some(repo) = route.repo() else {
+            return Ok(match namespace {
+                Namespace::Own => Whose::Own(ns.map(str::to_owned)),
+                Namespace::Other(host) => Whose::Registry(host),
+            });
+        };
+        Ok(match self.resolver.resolve(repo, &namespace)? {
+            Named::Own(_) => Whose::Own(ns.map(str::to_owned)),
+            Named::Upstream(name) => Whose::Upstream(name),
+        })
+    }
+
     /// What a request asks for, as far as rights go.
-    fn action(&self, route: &Result<Route, Error>, method: &Method) -> Action {
+    fn action(&self, meant: &Result<(Route, Query, Whose), Error>, method: &Method) -> Action {
         let reads = method == Method::GET || method == Method::HEAD;
+        let (route, whose) = match meant {
+            Ok((route, _, whose)) => (route, whose),
+            Err(error) if reads && error.problem() != Problem::UploadUnknown => return Action::Pull,
+            Err(_) => return Action::Push,
+        };
         match route {
-            Ok(Route::Uploads(_) | Route::Upload(..)) => Action::Push,
-            Ok(Route::Manifest(..)) if method == Method::PUT => Action::Push,
+            // Nothing of theirs can be changed here, which whoever may look is told.
+            _ if !matches!(whose, Whose::Own(_)) => Action::Pull,
+            Route::Uploads(_) | Route::Upload(..) => Action::Push,
+            Route::Manifest(..) if method == Method::PUT => Action::Push,
             // What is switched off is nobody's right: whoever may look is told so.
-            Ok(Route::Manifest(..) | Route::Blob(..)) if method == Method::DELETE && self.settings.delete => {
+            Route::Manifest(..) | Route::Blob(..) if method == Method::DELETE && self.settings.delete => {
                 Action::Delete
             }
             // A method that the endpoint does not have does nothing.
-            Ok(_) => Action::Pull,
-            Err(error) if reads && error.problem() != Problem::UploadUnknown => Action::Pull,
-            Err(_) => Action::Push,
+            _ => Action::Pull,
         }
     }
 
-    async fn answer_to(
+    async fn answer_to(&self, caller: &Caller, request: Asked) -> Response {
+        let Asked { route, query, whose, head, body } = request;
+        let (answer, namespace) = match whose {
+            Whose::Own(namespace) => (self.dispatch(caller, route, &head, &query, body).await, namespace),
+            Whose::Registry(host) => (self.of_registry(caller, &route, &head.method), Some(host.to_string())),
+            Whose::Upstream(name) => {
+                let answer = self.pull(caller, &name, route, &head, &query).await;
+                (answer, Some(name.host().to_string()))
+            }
+        };
+        let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+        if let Some(namespace) = namespace {
+            headers::put(&mut response, headers::NAMESPACE, &namespace);
+        }
+        response
+    }
+
+    async fn pull(
         &self,
         caller: &Caller,
+        name: &UpstreamName,
         route: Route,
         head: &http::request::Parts,
-        body: Incoming,
+        query: &Query,
     ) -> Result<Response, Error> {
-        let query = Query::parse(head.uri.query())?;
-        let namespace = self.namespace(&query)?;
-        let mut response = self.dispatch(caller, route, head, &query, body).await?;
-        if let Some(namespace) = namespace {
-            headers::put(&mut response, headers::NAMESPACE, namespace);
+        if *caller == Caller::Anonymous && self.upstreams.needs_user(name) {
+            return Err(auth::unauthorized(
+                "this comes from a registry that asks for a login: send a user's name and password",
+            ));
         }
-        Ok(response)
+        let (upstreams, reads, metrics) = (&*self.upstreams, &self.reads, &self.metrics);
+        let (path, request) = (head.uri.path(), &head.headers);
+        Pull { upstreams, reads, metrics, name, path, query, request }.serve(route, &head.method).await
+    }
+
+    /// What is asked of an upstream as a whole, of which this registry answers for itself.
+    fn of_registry(&self, caller: &Caller, route: &Route, method: &Method) -> Result<Response, Error> {
+        let pull = method == Method::GET || method == Method::HEAD;
+        match route {
+            Route::Base if pull => Ok(base(caller)),
+            Route::Extensions if pull => Ok(extensions()),
+            Route::Catalog if pull => {
+                let why = "the repositories of other registries cannot be listed";
+                Err(Error::new(Problem::NoSuchPath, why))
+            }
+            other => Ok(method_not_allowed(other.methods(), method)),
+        }
     }
 
     async fn dispatch(
@@ -159,11 +251,11 @@ impl Endpoints {
         match route {
             Route::Base if pull => Ok(base(caller)),
             Route::Catalog if pull => tags::catalog(reads, query).await,
-            Route::Extensions if pull => Ok(Json(json!({ "extensions": [] })).into_response()),
+            Route::Extensions if pull => Ok(extensions()),
             Route::Tags(repo) if pull => tags::list(reads, &repo, query).await,
             Route::Referrers(repo, subject) if pull => referrers::list(reads, &repo, &subject, query).await,
             Route::Manifest(repo, reference) if pull => {
-                let asked = Asked { repo: &repo, reference: &reference };
+                let asked = replies::Asked { repo: &repo, reference: &reference };
                 manifest::get(reads, &self.replies, asked, request, is_head).await
             }
             Route::Manifest(repo, reference) if method == Method::PUT => {
@@ -186,32 +278,35 @@ impl Endpoints {
                 blob::delete(changes, actor, repo, digest).await
             }
             Route::Uploads(repo) if method == Method::POST => {
-                self.uploads(&repo, actor).post(query, body).await
+                self.uploads(&repo, caller).post(query, body).await
             }
             Route::Upload(repo, id) if pull && !is_head => {
-                self.uploads(&repo, actor).get(&upload::token(&id, query)?).await
+                self.uploads(&repo, caller).get(&upload::token(&id, query)?).await
             }
             Route::Upload(repo, id) if method == Method::PATCH => {
-                self.uploads(&repo, actor).patch(&upload::token(&id, query)?, request, body).await
+                self.uploads(&repo, caller).patch(&upload::token(&id, query)?, request, body).await
             }
             Route::Upload(repo, id) if method == Method::PUT => {
-                self.uploads(&repo, actor).put(&upload::token(&id, query)?, query, request, body).await
+                self.uploads(&repo, caller).put(&upload::token(&id, query)?, query, request, body).await
             }
             Route::Upload(repo, id) if method == Method::DELETE => {
-                self.uploads(&repo, actor).cancel(&upload::token(&id, query)?).await
+                self.uploads(&repo, caller).cancel(&upload::token(&id, query)?).await
             }
             other => Ok(method_not_allowed(other.methods(), method)),
         }
     }
 
-    fn uploads<'a>(&'a self, repo: &'a trow_raft::RepoName, actor: &'a str) -> UploadEndpoint<'a> {
+    fn uploads<'a>(&'a self, repo: &'a trow_raft::RepoName, caller: &'a Caller) -> UploadEndpoint<'a> {
         UploadEndpoint {
             reads: &self.reads,
             changes: &self.changes,
             blobs: &*self.blobs,
+            upstreams: &*self.upstreams,
+            resolver: &self.resolver,
             metrics: &self.metrics,
             repo,
-            actor,
+            caller,
+            actor: caller.name(),
         }
     }
 
@@ -221,16 +316,10 @@ impl Endpoints {
         }
         Err(Error::new(Problem::Unsupported, "deleting is switched off: registry.delete = false"))
     }
+}
 
-    /// A mirror client says whose content it means; only our own is here.
-    fn namespace<'a>(&self, query: &'a Query) -> Result<Option<&'a str>, Error> {
-        let Some(namespace) = query.get("ns") else { return Ok(None) };
-        if self.settings.hostnames.iter().any(|name| name.eq_ignore_ascii_case(namespace)) {
-            return Ok(Some(namespace));
-        }
-        let why = "this registry does not have content of that namespace; its own names are server.hostnames";
-        Err(Error::new(Problem::NameUnknown, why).detail(json!({ "ns": shown(namespace) })))
-    }
+fn extensions() -> Response {
+    Json(json!({ "extensions": [] })).into_response()
 }
 
 fn base(caller: &Caller) -> Response {

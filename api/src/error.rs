@@ -4,6 +4,7 @@
 //! went wrong inside is logged, and the client reads what it can do.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -86,8 +87,12 @@ problems! {
     TooManyRequests = 429 "TOOMANYREQUESTS";
     /// No leader, no quorum or no holder; try again.
     Unavailable = 503 "UNAVAILABLE";
+    /// An upstream registry gave something else than it was asked for.
+    BadUpstream = 502 "UPSTREAM_INVALID";
     /// The disk is full.
     NoSpace = 507 "NO_SPACE";
+    /// The request came from this registry itself, which was to fetch from itself.
+    Loop = 508 "UNSUPPORTED";
     /// A failure of this node; the log has it.
     Internal = 500 "UNKNOWN";
 }
@@ -135,6 +140,14 @@ impl Error {
     pub fn header(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// Says when to try again, in whole seconds and not at once.
+    #[must_use]
+    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
+        self.headers.retain(|(name, _)| *name != RETRY_AFTER);
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        self.header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
 
     /// The same said of another kind of thing.

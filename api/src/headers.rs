@@ -49,6 +49,22 @@ pub(crate) fn warning(response: &mut Response, warning: Option<HeaderValue>) {
     }
 }
 
+/// `Warning` of an answer that may be old: `why` is the rest of its text.
+pub(crate) fn stale(response: &mut Response, why: Option<&str>) {
+    let Some(why) = why else { return };
+    // A quoted string of visible ASCII: what others sent may be in it.
+    let plain = |c: char| match c {
+        '"' => '\'',
+        ' '..='~' if c != '\\' => c,
+        _ => '?',
+    };
+    let text: String = why.chars().map(plain).take(STALE_MAX).collect();
+    put(response, WARNING, &format!("299 - \"stale: {text}\""));
+}
+
+/// Longest text of a warning, in bytes.
+const STALE_MAX: usize = 500;
+
 /// `Location` of content: `kind` is `blobs` or `manifests`.
 pub(crate) fn location(response: &mut Response, repo: &RepoName, kind: &str, digest: &Digest) {
     put(response, LOCATION, &format!("/v2/{repo}/{kind}/{digest}"));

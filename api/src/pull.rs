@@ -1,12 +1,23 @@
-//! Repositories of other registries, read through this one: names, and the port to what is behind them.
+//! Repositories of other registries, read through this one: names, endpoints, and the port to what is
+//! behind them.
 //!
-//! Owns how upstream registries and their repositories are named ([`name`]), and the port
-//! [`Upstreams`](port::Upstreams) through which their content comes. Always holds: a name is parsed here and
-//! nowhere else, and is never dialled: it is a key, for which the node knows an endpoint. Never does: HTTP to
-//! upstreams, files, peers.
+//! Owns how upstream registries and their repositories are named ([`name`]), whose a name in a request
+//! is (`resolve`), the endpoints that answer for them, and the port [`Upstreams`](port::Upstreams)
+//! through which their content comes, with its twin in memory ([`memory`]). Always holds: a name is
+//! parsed here and nowhere else, and is never dialled: it is a key, for which the node knows an
+//! endpoint; nothing of theirs can be changed through here. Never does: HTTP to upstreams, files,
+//! peers.
 
+pub mod memory;
 pub mod name;
 pub mod port;
 
+mod blob;
+mod lists;
+mod manifest;
+pub(crate) mod resolve;
+mod serve;
+
 pub use name::{Host, InvalidHost, UpstreamName};
 pub use port::{Content, PullError, Pulled, Relayed, Upstreams};
+pub(crate) use serve::Pull;

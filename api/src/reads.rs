@@ -121,6 +121,11 @@ impl Reads {
         Found::confirmed(&view, look)
     }
 
+    /// The log index of what is applied here.
+    pub(crate) fn applied(&self) -> Result<u64, Error> {
+        Ok(self.metadata.local().applied()?)
+    }
+
     /// A hit in what is applied here, which may be behind.
     pub(crate) fn applied_here<T>(
         &self,

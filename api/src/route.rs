@@ -10,6 +10,7 @@ use trow_raft::{Digest, RepoName};
 
 use crate::blobs::UploadToken;
 use crate::error::{Error, Problem};
+use crate::pull::resolve::spelled;
 
 /// What a path below `/v2` names. Parts are parsed, not looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +123,7 @@ fn repo(segments: &[&str]) -> Result<RepoName, Error> {
     let name = segments.join("/");
     // An encoded slash must not make two components of one.
     let name = if segments.iter().any(|part| part.contains('/')) { name.replace('/', "%2F") } else { name };
-    name.parse().map_err(|why: trow_raft::name::InvalidRepoName| {
+    spelled(&name).parse().map_err(|why: trow_raft::name::InvalidRepoName| {
         Error::new(Problem::NameInvalid, why.to_string()).detail(serde_json::json!({ "name": shown(&name) }))
     })
 }

@@ -5,6 +5,7 @@
 //! Endpoints are told apart by [`Route`](crate::route::Route) alone, not by the framework's patterns, since repository
 //! names contain slashes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use tracing::{Instrument, Span};
-use trow_raft::Metadata;
+use trow_raft::{Metadata, RepoName};
 
 use crate::access::{Line, Logged, shown};
 use crate::auth::{AdminToken, Auth};
@@ -22,6 +23,7 @@ use crate::blobs::Blobs;
 use crate::error::{Error, Problem};
 use crate::manifest::replies::Replies;
 use crate::metrics::HttpMetrics;
+use crate::pull::{Host, Upstreams};
 use crate::request_id::{self, RequestId};
 
 /// What a router is made of.
@@ -30,6 +32,10 @@ pub struct Api {
     pub metadata: Metadata,
     /// Where blob bytes are.
     pub blobs: Arc<dyn Blobs>,
+    /// What upstream registries have.
+    pub upstreams: Arc<dyn Upstreams>,
+    /// Whether a request comes from this cluster itself, fetching from an upstream that it is.
+    pub looped: Looped,
     /// This node's name, for `Trow-Node`.
     pub node: String,
     /// Lets an administrator in.
@@ -46,11 +52,16 @@ pub struct Api {
     pub adopt: fn(&Span, &HeaderMap),
 }
 
+/// Tells by a request's headers whether it is one of our own to an upstream.
+pub type Looped = Arc<dyn Fn(&HeaderMap) -> bool + Send + Sync>;
+
 /// The settings that the API looks at; names as in the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `server.hostnames`: `ns=` of one of these means this registry.
     pub hostnames: Vec<String>,
+    /// `prefixes`: what is below one of these is of that upstream registry.
+    pub prefixes: BTreeMap<RepoName, Host>,
     /// `reads.without_quorum`.
     pub without_quorum: WithoutQuorum,
     /// `registry.sparse`: a manifest may name what is not here.
@@ -76,6 +87,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             hostnames: Vec::new(),
+            prefixes: BTreeMap::new(),
             without_quorum: WithoutQuorum::Stale,
             sparse: false,
             delete: true,

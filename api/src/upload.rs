@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 use trow_raft::{Algorithm, Command, Digest, Outcome, RepoName};
 
+use crate::auth::Caller;
 use crate::blob::visible;
 use crate::blobs::{Blobs, ByteStream, UploadError, UploadToken};
 use crate::body::Incoming;
@@ -18,6 +19,8 @@ use crate::changes::Changes;
 use crate::error::{Error, Problem};
 use crate::headers;
 use crate::metrics::HttpMetrics;
+use crate::pull::resolve::{Named, Namespace, Resolver, spelled};
+use crate::pull::{UpstreamName, Upstreams};
 use crate::query::Query;
 use crate::range;
 use crate::reads::Reads;
@@ -28,8 +31,11 @@ pub(crate) struct UploadEndpoint<'a> {
     pub(crate) reads: &'a Reads,
     pub(crate) changes: &'a Changes,
     pub(crate) blobs: &'a dyn Blobs,
+    pub(crate) upstreams: &'a dyn Upstreams,
+    pub(crate) resolver: &'a Resolver,
     pub(crate) metrics: &'a HttpMetrics,
     pub(crate) repo: &'a RepoName,
+    pub(crate) caller: &'a Caller,
     pub(crate) actor: &'a str,
 }
 
@@ -61,9 +67,15 @@ impl UploadEndpoint<'_> {
     async fn mount(&self, digest: &Digest, from: Option<&str>) -> Result<Option<u64>, Error> {
         let source = match from {
             Some(name) => {
-                let name: RepoName = name.parse().map_err(|why: trow_raft::name::InvalidRepoName| {
-                    Error::new(Problem::NameInvalid, why.to_string()).detail(json!({ "from": shown(name) }))
-                })?;
+                let name: RepoName =
+                    spelled(name).parse().map_err(|why: trow_raft::name::InvalidRepoName| {
+                        Error::new(Problem::NameInvalid, why.to_string())
+                            .detail(json!({ "from": shown(name) }))
+                    })?;
+                let name = match self.resolver.resolve(&name, &Namespace::Own)? {
+                    Named::Own(name) => name,
+                    Named::Upstream(name) => return Ok(self.mount_cached(&name, digest).await),
+                };
                 self.reads.by_digest(|view| Ok(visible(view, &name, digest)?.map(|_| name.clone()))).await?
             }
             // Whoever may push may pull, from every repository: any of them will do.
@@ -86,6 +98,24 @@ impl UploadEndpoint<'_> {
                 Ok(None)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Self::mount`], of what is cached of an upstream: it becomes durable first, by the word of
+    /// nodes that hold it, as an upload would.
+    async fn mount_cached(&self, name: &UpstreamName, digest: &Digest) -> Option<u64> {
+        if *self.caller == Caller::Anonymous && self.upstreams.needs_user(name) {
+            return None;
+        }
+        let (size, evidence) = self.upstreams.hold(name, digest).await?;
+        let command = Command::CommitBlob { repo: self.repo.clone(), digest: *digest, size, evidence };
+        match self.changes.make(self.actor, command).await {
+            Ok(index) => Some(index),
+            // Sending it works, or says what does not.
+            Err(error) => {
+                tracing::debug!(%digest, ?error, "a cached blob was not mounted");
+                None
+            }
         }
     }
 

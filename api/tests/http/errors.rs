@@ -107,9 +107,10 @@ async fn every_error_names_what_is_wrong() {
         (
             plain(Method::GET, "/v2/a/manifests/v1?ns=x.io".into()),
             404,
-            "NAME_UNKNOWN",
-            json!({ "ns": "x.io" }),
+            "MANIFEST_UNKNOWN",
+            json!({ "name": "f/x.io/a", "registry": "x.io", "reference": "v1" }),
         ),
+        (plain(Method::GET, "/v2/?ns=x:y".into()), 400, "NAME_INVALID", json!({ "ns": "x:y" })),
         (
             plain(Method::PATCH, "/v2/a/manifests/v1".into()),
             405,

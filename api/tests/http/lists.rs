@@ -97,5 +97,5 @@ async fn a_mirror_client_must_mean_this_registry() {
     let ours = registry.get("/v2/a/manifests/v1?ns=trow.example.com").await;
     assert_eq!((ours.status().as_u16(), header(&ours, "oci-namespace")), (200, "trow.example.com"));
     let other = registry.get("/v2/a/manifests/v1?ns=docker.io").await;
-    assert_eq!(problem(other).await, (404, "NAME_UNKNOWN".into()));
+    assert_eq!(problem(other).await, (404, "MANIFEST_UNKNOWN".into()), "ours was given for another's");
 }

@@ -21,4 +21,5 @@ mod ranges;
 mod sha512;
 mod stale;
 mod uploads;
+mod upstreams;
 mod who;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use trow_api::blobs::memory::Memory;
+use trow_api::pull::memory::Memory as Upstreams;
 use trow_api::{AdminToken, Api, HttpMetrics, Replies, Settings};
 use trow_raft::{Algorithm, Digest, Evidence, Generation, Member, MemberState, Metadata, NodeId};
 
@@ -19,12 +20,16 @@ pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub const TOKEN: &str = "the-admin-token";
 
+/// A request that has it comes from the registry itself.
+pub const LOOP: &str = "test-loop";
+
 /// No test takes longer than this.
 pub const BOUND: Duration = Duration::from_secs(60);
 
 pub struct Registry {
     pub address: String,
     pub blobs: Arc<Memory>,
+    pub upstreams: Arc<Upstreams>,
     pub counters: Counters,
     pub replies: Replies,
     pub metadata: Metadata,
@@ -78,9 +83,12 @@ impl Registry {
     ) -> Registry {
         let mut counters = Counters::default();
         let replies = Replies::default();
+        let upstreams = Arc::new(Upstreams::default());
         let api = Api {
             metadata: metadata.clone(),
             blobs: blobs.clone(),
+            upstreams: upstreams.clone(),
+            looped: Arc::new(|headers| headers.contains_key(LOOP)),
             node: "n1".into(),
             token: AdminToken::new(TOKEN),
             replies: replies.clone(),
@@ -95,7 +103,7 @@ impl Registry {
         // The second test of the process finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(BOUND).build().unwrap();
-        Registry { address, blobs, counters, replies, metadata, client, _dirs: dirs }
+        Registry { address, blobs, upstreams, counters, replies, metadata, client, _dirs: dirs }
     }
 
     pub fn url(&self, path: &str) -> String {

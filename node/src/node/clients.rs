@@ -44,6 +44,9 @@ pub(super) fn router(
     trow_api::router(Api {
         metadata: cluster.metadata.clone(),
         blobs: Arc::new(content.blobs.clone()),
+        // Knows of no registry: nothing is fetched yet.
+        upstreams: Arc::new(trow_api::pull::memory::Memory::default()),
+        looped: Arc::new(|_| false),
         node: cluster.peers.me().name.clone(),
         token,
         replies: counted.replies,

@@ -68,6 +68,7 @@ pub(super) fn tls(config: &Config, closing: &CancellationToken) -> anyhow::Resul
 pub(super) fn api(config: &Config, closing: &CancellationToken) -> anyhow::Result<trow_api::Settings> {
     Ok(trow_api::Settings {
         hostnames: config.server.hostnames.clone(),
+        prefixes: std::collections::BTreeMap::new(),
         without_quorum: match config.without_quorum {
             WithoutQuorum::Stale => trow_api::WithoutQuorum::Stale,
             WithoutQuorum::Refuse => trow_api::WithoutQuorum::Refuse,

@@ -1,0 +1,143 @@
+//! Whose repository a request means: the one place where `ns=`, `f/<host>/…` and prefixes become an
+//! [`UpstreamName`].
+//!
+//! Always holds: every name is either our own or an upstream's, whatever is stored; the names below
+//! `f/` and below a prefix, and those themselves, are never our own, so that nothing pushed here
+//! can be taken for an upstream's. `ns=` of a registry is what mirror clients mean by the name
+//! beside it; a prefix does not apply to that name, since `acme` may be a prefix here and an
+//! organisation there. Never does: look anything up, or say whether a registry may be asked.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use trow_raft::RepoName;
+
+use super::name::{Host, ROOT, UpstreamName};
+use crate::error::{Error, Problem};
+use crate::route::shown;
+
+/// The names that are not ours, by the settings.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Resolver {
+    hostnames: Vec<String>,
+    prefixes: BTreeMap<RepoName, Host>,
+}
+
+/// Whose `ns=` is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    /// There is none, or it is one of our names: ourselves.
+    Own,
+    /// Another registry's.
+    Other(Host),
+}
+
+/// What a repository's name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// A repository of our own.
+    Own(RepoName),
+    /// One of an upstream registry.
+    Upstream(UpstreamName),
+}
+
+impl Resolver {
+    pub(crate) fn new(hostnames: &[String], prefixes: &BTreeMap<RepoName, Host>) -> Self {
+        Resolver { hostnames: hostnames.to_vec(), prefixes: prefixes.clone() }
+    }
+
+    /// Reads the value of `ns=`.
+    ///
+    /// # Errors
+    /// `NameInvalid`: it does not name a registry.
+    pub(crate) fn namespace(&self, ns: Option<&str>) -> Result<Namespace, Error> {
+        let Some(ns) = ns else { return Ok(Namespace::Own) };
+        if self.hostnames.iter().any(|name| name.eq_ignore_ascii_case(ns)) {
+            return Ok(Namespace::Own);
+        }
+        match ns.parse() {
+            Ok(host) => Ok(Namespace::Other(host)),
+            Err(why) => Err(invalid(format!("ns: {why}")).detail(json!({ "ns": shown(ns) }))),
+        }
+    }
+
+    /// What `repo` stands for in this namespace.
+    ///
+    /// # Errors
+    /// `NameInvalid`: it lies where only upstreams' names are, and is none.
+    pub(crate) fn resolve(&self, repo: &RepoName, namespace: &Namespace) -> Result<Named, Error> {
+        let rooted = rooted(repo);
+        match namespace {
+            Namespace::Other(host) => {
+                // Clients that are given a path of ours for their mirror say whose content they mean
+                // as well. Nobody names a repository after its own registry below an `f`.
+                let named = match rooted {
+                    Some(Ok(name)) if name.host() == host => Ok(name),
+                    _ => upstream(host, repo, repo),
+                };
+                named.map(Named::Upstream)
+            }
+            Namespace::Own => match rooted {
+                Some(name) => name.map(Named::Upstream),
+                None => self.prefixed(repo),
+            },
+        }
+    }
+
+    fn prefixed(&self, repo: &RepoName) -> Result<Named, Error> {
+        // The longest first: of `hub` and `hub/eu` the latter has what is below it.
+        let mut name = repo.as_str();
+        loop {
+            let prefix = name.parse::<RepoName>().ok();
+            if let Some(host) = prefix.and_then(|prefix| self.prefixes.get(&prefix)) {
+                let rest = repo.as_str()[name.len()..].strip_prefix('/');
+                let rest = rest.and_then(|rest| rest.parse::<RepoName>().ok()).ok_or_else(|| {
+                    invalid(format!("{name} stands for {host}: a repository of it is {name}/<repository>"))
+                        .detail(json!({ "name": repo }))
+                })?;
+                return upstream(host, &rest, repo).map(Named::Upstream);
+            }
+            match name.rsplit_once('/') {
+                Some((shorter, _)) => name = shorter,
+                None => return Ok(Named::Own(repo.clone())),
+            }
+        }
+    }
+}
+
+/// What a name whose first component is `f` stands for; none for any other name.
+fn rooted(repo: &RepoName) -> Option<Result<UpstreamName, Error>> {
+    let mut components = repo.as_str().split('/');
+    (components.next() == Some(ROOT)).then(|| {
+        UpstreamName::of_local(repo).ok_or_else(|| {
+            invalid(format!("names that begin with {ROOT}/ are {ROOT}/<registry>/<repository>"))
+                .detail(json!({ "name": repo }))
+        })
+    })
+}
+
+fn upstream(host: &Host, repo: &RepoName, asked: &RepoName) -> Result<UpstreamName, Error> {
+    UpstreamName::new(host.clone(), repo).ok_or_else(|| {
+        invalid("the repository's name is too long together with its registry's")
+            .detail(json!({ "name": asked, "registry": host.as_str() }))
+    })
+}
+
+fn invalid(why: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(Problem::NameInvalid, why)
+}
+
+/// A name as clients write it, as one that is a repository's: below `f/` a registry may have a port
+/// and upper-case letters, which no repository's name has. What is no registry stays as it is.
+pub(crate) fn spelled(name: &str) -> Cow<'_, str> {
+    let host = name.strip_prefix(ROOT).and_then(|rest| rest.strip_prefix('/'));
+    let Some((host, repo)) = host.and_then(|rest| rest.split_once('/')) else { return name.into() };
+    match host.replace("__", ":").parse::<Host>() {
+        Ok(host) => format!("{ROOT}/{}/{repo}", host.as_str().replace(':', "__")).into(),
+        Err(_) => name.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
