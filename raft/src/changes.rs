@@ -80,6 +80,8 @@ impl Changes {
             | Command::SetLevel { .. }
             | Command::PutCached { .. }
             | Command::DropCached { .. }
+            | Command::WantCached { .. }
+            | Command::ReclaimCached { .. }
             | Command::SetPins { .. } => {}
             #[cfg(feature = "next-level")]
             Command::Probe => {}

@@ -124,6 +124,12 @@ pub enum Command {
     PutCached { repo: RepoName, manifest: NewManifest, tag: Option<(Tag, u64)> },
     /// Removes manifests of an upstream registry's repository and the tags that point to them.
     DropCached { repo: RepoName, digests: Vec<Digest> },
+    /// Notes that cached manifests were asked for: the time after which they go begins anew.
+    WantCached { manifests: Vec<(RepoName, Digest)> },
+    /// Removes cached manifests that nobody has asked for since state time `before`, in
+    /// milliseconds; each is checked again by apply, which keeps what is pinned and what a manifest
+    /// names as its child.
+    ReclaimCached { manifests: Vec<(RepoName, Digest)>, before: u64 },
     /// Takes pins away and gives others: what a pinned reference leads to stays cached.
     SetPins { add: Vec<(RepoName, Reference)>, remove: Vec<(RepoName, Reference)> },
     /// Changes nothing. Belongs to the level after the last, which only a test build supports.
@@ -138,7 +144,11 @@ impl Command {
         match self {
             #[cfg(feature = "next-level")]
             Command::Probe => 3,
-            Command::PutCached { .. } | Command::DropCached { .. } | Command::SetPins { .. } => 2,
+            Command::PutCached { .. }
+            | Command::DropCached { .. }
+            | Command::WantCached { .. }
+            | Command::ReclaimCached { .. }
+            | Command::SetPins { .. } => 2,
             _ => 1,
         }
     }

@@ -81,6 +81,10 @@ pub(super) fn command(coded: Coded) -> Decoded<Command> {
         Coded::DropCached(it) => {
             Command::DropCached { repo: repo(&it.repo)?, digests: digests(&it.digests)? }
         }
+        Coded::WantCached(it) => Command::WantCached { manifests: links(it.manifests)? },
+        Coded::ReclaimCached(it) => {
+            Command::ReclaimCached { manifests: links(it.manifests)?, before: it.before }
+        }
         Coded::SetPins(it) => Command::SetPins { add: pins(&it.add)?, remove: pins(&it.remove)? },
         #[cfg(feature = "next-level")]
         Coded::Probe(_) => Command::Probe,

@@ -95,6 +95,12 @@ pub(super) fn command(command: &Command) -> Coded {
         Command::DropCached { repo, digests: of } => {
             Coded::DropCached(proto::DropCached { repo: repo.to_string(), digests: digests(of) })
         }
+        Command::WantCached { manifests } => {
+            Coded::WantCached(proto::WantCached { manifests: links(manifests) })
+        }
+        Command::ReclaimCached { manifests, before } => {
+            Coded::ReclaimCached(proto::ReclaimCached { manifests: links(manifests), before: *before })
+        }
         Command::SetPins { add, remove } => {
             Coded::SetPins(proto::SetPins { add: pins(add), remove: pins(remove) })
         }

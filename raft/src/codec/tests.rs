@@ -85,6 +85,8 @@ fn commands() -> Vec<Command> {
         Command::PutCached { repo: repo(), manifest: manifest(false), tag: Some(("t".parse().unwrap(), 0)) },
         Command::PutCached { repo: repo(), manifest: manifest(false), tag: None },
         Command::DropCached { repo: repo(), digests: vec![a, b] },
+        Command::WantCached { manifests: vec![(repo(), a), (repo(), b)] },
+        Command::ReclaimCached { manifests: vec![(repo(), b)], before: 77 },
         Command::SetPins { add: pins(), remove: vec![] },
         Command::SetPins { add: vec![], remove: pins() },
         #[cfg(feature = "next-level")]

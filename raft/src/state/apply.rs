@@ -155,6 +155,8 @@ fn command(writer: &mut Writer<'_>, cx: &Context<'_>, command: &Command) -> Effe
         Command::SetRf { rf } => members::set_rf(writer, cx, *rf),
         Command::PutCached { repo, manifest, tag } => cached::put(writer, cx, repo, manifest, tag.as_ref()),
         Command::DropCached { repo, digests } => cached::drop_all(writer, cx, repo, digests),
+        Command::WantCached { manifests } => cached::want(writer, cx, manifests),
+        Command::ReclaimCached { manifests, before } => cached::reclaim(writer, cx, manifests, *before),
         Command::SetPins { add, remove } => pins::set(writer, cx, add, remove),
         #[cfg(feature = "next-level")]
         Command::Probe => Ok(Ok(cx.index)),

@@ -11,7 +11,7 @@ use crate::command::{Command, Envelope, NewManifest};
 use crate::digest::Digest;
 use crate::id::{ClusterId, Generation, NodeId};
 use crate::member::{Evidence, Member, MemberState};
-use crate::name::RepoName;
+use crate::name::{Reference, RepoName};
 use crate::planted::Planted;
 
 thread_local! {
@@ -19,7 +19,7 @@ thread_local! {
 }
 
 /// The index that the seeded state stands at.
-const LAST: u64 = 6;
+const LAST: u64 = 8;
 
 /// Applies a command to a state that has a little of everything. Whatever it says, an outcome
 /// comes of it: an error would end every process that applies it.
@@ -59,6 +59,7 @@ pub(crate) fn digest_keys(digest: &Digest) {
 fn seed() -> State {
     let state = State::in_memory().expect("in memory");
     let (node, repo) = (NodeId(1), "a".parse::<RepoName>().expect("a name"));
+    let cached = "f/h/a".parse::<RepoName>().expect("a name");
     let (blob, generation) = (Digest::sha256(b"blob"), Generation(1));
     let member = Member {
         id: node,
@@ -92,6 +93,15 @@ fn seed() -> State {
             digest: blob,
             size: 4,
             evidence: vec![Evidence { node, generation }],
+        },
+        Command::PutCached {
+            repo: cached.clone(),
+            manifest: manifest.clone(),
+            tag: Some(("t".parse().expect("a tag"), 0)),
+        },
+        Command::SetPins {
+            add: vec![(cached, Reference::Tag("t".parse().expect("a tag")))],
+            remove: Vec::new(),
         },
         Command::PutManifest {
             repo,

@@ -1,4 +1,4 @@
-//! Manifests of upstream registries' repositories: recorded, and dropped again.
+//! Manifests of upstream registries' repositories: recorded, asked for, and dropped again.
 //!
 //! Always holds: from the level that brought the cache on, a repository whose name says that it is
 //! an upstream's has manifests, tags and their edges, and never a link, since what is cached of its
@@ -6,7 +6,7 @@
 //! asked for it. Never does: ask whether the tag that a manifest came by is still that of the
 //! upstream, which whoever proposes has done.
 
-use super::{Context, Effect, manifests, tags};
+use super::{Context, Effect, manifests, pins, tags};
 use crate::command::{NewManifest, Refusal};
 use crate::digest::Digest;
 use crate::name::{RepoName, Tag};
@@ -69,6 +69,36 @@ pub(super) fn drop_all(
     }
     for digest in digests {
         manifests::remove(writer, cx, repo, digest)?;
+    }
+    Ok(Ok(cx.index))
+}
+
+/// `WantCached`: what is gone by now stays gone.
+pub(super) fn want(writer: &mut Writer<'_>, cx: &Context<'_>, manifests: &[(RepoName, Digest)]) -> Effect {
+    for (repo, digest) in manifests {
+        let at = key::repo_digest(repo, digest);
+        if writer.has(Table::Cached, &at)? {
+            asked_for(writer, cx, &at)?;
+        }
+    }
+    Ok(Ok(cx.index))
+}
+
+/// `ReclaimCached`: the leader listed them some time ago, and somebody may have asked since.
+pub(super) fn reclaim(
+    writer: &mut Writer<'_>,
+    cx: &Context<'_>,
+    manifests: &[(RepoName, Digest)],
+    before: u64,
+) -> Effect {
+    for (repo, digest) in manifests {
+        let at = key::repo_digest(repo, digest);
+        let is_old =
+            writer.has(Table::Cached, &at)? && writer.number(Table::Cached, &at)? < before.min(cx.time);
+        // A child goes once nothing names it, so that an index that is asked for keeps its images.
+        if is_old && !writer.has_prefix(Table::Child, &at)? && !pins::keeps(writer, repo, digest)? {
+            manifests::remove(writer, cx, repo, digest)?;
+        }
     }
     Ok(Ok(cx.index))
 }

@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 
 use super::{Context, Effect};
 use crate::command::Refusal;
+use crate::digest::Digest;
 use crate::limits::PINS_MAX;
 use crate::name::{Reference, RepoName};
+use crate::state::StateError;
 use crate::state::key::{self, Table, meta};
 use crate::state::rows::Rows;
 use crate::state::writer::Writer;
@@ -53,4 +55,17 @@ pub(super) fn set(
         writer.set_number(Table::Meta, meta::PINS, after)?;
     }
     Ok(Ok(cx.index))
+}
+
+/// Whether the manifest is pinned, by its digest or by a tag that points to it.
+pub(super) fn keeps(writer: &Writer<'_>, repo: &RepoName, digest: &Digest) -> Result<bool, StateError> {
+    if writer.has(Table::Pin, &key::pin(repo, &Reference::Digest(*digest)))? {
+        return Ok(true);
+    }
+    for name in writer.suffixes(Table::TagOf, &key::repo_digest(repo, digest))? {
+        if writer.has(Table::Pin, &[&key::repo(repo), &name[..]].concat())? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -220,6 +220,68 @@ fn a_pin_keeps_what_it_leads_to_now() {
 }
 
 #[test]
+fn what_nobody_asks_for_goes_unless_something_keeps_it() {
+    let mut bench = bench();
+    let child = manifest("child", &[blob("a")], &[]);
+    let index = manifest("index", &[], &[child.digest]);
+    let [old, wanted, by_digest, by_tag] =
+        ["old", "wanted", "by digest", "by tag"].map(|text| manifest(text, &[blob("a")], &[]));
+    bench.done(cache(NGINX, &index, Some(("index", 0))));
+    for (m, name) in [(&child, None), (&old, Some(("old", 0))), (&wanted, None), (&by_digest, None)] {
+        bench.done(cache(NGINX, m, name));
+    }
+    bench.done(cache(NGINX, &by_tag, Some(("pinned", 0))));
+    let add = vec![
+        (repo(NGINX), Reference::Digest(by_digest.digest)),
+        (repo(NGINX), Reference::Tag(tag("pinned"))),
+    ];
+    bench.done(Command::SetPins { add: add.clone(), remove: vec![] });
+    bench.done(put("own", &manifest("own", &[], &[]), &["t"]));
+    bench.done(Command::Tick { elapsed: 100 });
+    bench.done(Command::WantCached {
+        manifests: vec![(repo(NGINX), wanted.digest), (repo(NGINX), blob("no"))],
+    });
+    let all = [&old, &child, &index, &wanted, &by_digest, &by_tag].map(|m| (repo(NGINX), m.digest));
+    let own = (repo("own"), manifest("own", &[], &[]).digest);
+    let manifests: Vec<_> = all.into_iter().chain([own]).collect();
+    let reclaim = |before| Command::ReclaimCached { manifests: manifests.clone(), before };
+    let left = |bench: &Bench| {
+        let cached = bench.view().cached("f/", None, 99).unwrap();
+        [
+            ("old", &old),
+            ("child", &child),
+            ("index", &index),
+            ("wanted", &wanted),
+            ("digest", &by_digest),
+            ("tag", &by_tag),
+        ]
+        .into_iter()
+        .filter(|(_, m)| cached.iter().any(|one| one.digest == m.digest))
+        .map(|(name, _)| name)
+        .collect::<Vec<_>>()
+    };
+    // The first was asked for at 0.
+    bench.done(reclaim(0));
+    assert_eq!(left(&bench).len(), 6, "nothing is that old");
+    bench.done(reclaim(100));
+    assert_eq!(
+        left(&bench),
+        ["child", "wanted", "digest", "tag"],
+        "the child was named until the index went"
+    );
+    assert_eq!(points_to(&bench.view(), NGINX, "old"), None, "its tag goes with it");
+    bench.done(reclaim(100));
+    assert_eq!(left(&bench), ["wanted", "digest", "tag"]);
+    bench.done(reclaim(u64::MAX));
+    assert_eq!(left(&bench), ["wanted", "digest", "tag"], "nobody can have asked after now");
+    bench.done(Command::SetPins { add: vec![], remove: add });
+    bench.done(Command::Tick { elapsed: 1 });
+    bench.done(reclaim(u64::MAX));
+    assert!(left(&bench).is_empty());
+    assert!(points_to(&bench.view(), "own", "t").is_some(), "what was pushed is not cached");
+}
+
+#[test]
 fn lists_of_what_is_cached_are_paged_and_not_in_the_catalog() {
     let mut bench = bench();
     let (m, n) = (manifest("m", &[], &[]), manifest("n", &[], &[]));

@@ -85,6 +85,13 @@ fn cached() -> impl Strategy<Value = Command> {
             .prop_map(|(repo, (n, how), tag)| Command::PutCached { repo, manifest: read_as(n, how), tag }),
         1 => (cached_name(), prop::collection::vec((0..5u8).prop_map(|n| some_manifest(n).digest), 0..3))
             .prop_map(|(repo, digests)| Command::DropCached { repo, digests }),
+        1 => (cached_name(), 0..5u8).prop_map(|(repo, n)| {
+            Command::WantCached { manifests: vec![(repo, some_manifest(n).digest)] }
+        }),
+        2 => (prop::collection::vec((cached_name(), 0..5u8), 1..6), 0..60u64).prop_map(|(names, before)| {
+            let manifests = names.into_iter().map(|(repo, n)| (repo, some_manifest(n).digest)).collect();
+            Command::ReclaimCached { manifests, before }
+        }),
         1 => (pins(), pins()).prop_map(|(add, remove)| Command::SetPins { add, remove }),
     ]
 }
