@@ -9,6 +9,7 @@
 //! - [`content`], [`client`], [`upload`], [`image`], [`admin`], [`metrics`]: pushing, pulling, asking;
 //! - [`front`], [`conformance`]: one address for all nodes, and the official judge of what it answers;
 //! - [`tool`], [`layout`], [`registry`]: what other people's programs need, and those programs;
+//! - [`upstream`]: a registry to pull from, which counts what it is asked and can be made to behave badly;
 //! - [`exposed`]: every metric there is;
 //! - [`history`], [`check`], [`load`], [`kept`], [`mixed`], [`audit`]: what clients saw, and whether it was right;
 //! - [`fault`], [`standstill`], [`disk`], [`powered`], [`strace`], [`steps`], [`link`], [`away`]: what is
@@ -38,6 +39,7 @@ pub mod front;
 pub mod layout;
 pub mod registry;
 pub mod tool;
+pub mod upstream;
 
 pub mod audit;
 pub mod check;
