@@ -8,6 +8,7 @@ mod check;
 mod effect;
 mod reader;
 mod tree;
+mod upstream;
 mod value;
 
 #[cfg(test)]

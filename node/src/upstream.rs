@@ -8,6 +8,9 @@
 mod answers;
 mod settings;
 
+pub mod credentials;
+pub mod trust;
+
 mod registry;
 
 mod blobs;
@@ -26,9 +29,7 @@ use trow_api::route::Reference;
 use trow_raft::Digest;
 
 pub use answers::{Arriving, Described, Fetched, Listed, Rules, UpstreamError};
-pub use settings::UpstreamSettings;
-#[cfg(test)]
-pub use settings::{HostSettings, Repositories};
+pub use settings::{HostSettings, Repositories, UpstreamSettings};
 
 use registry::{Known, Registry};
 

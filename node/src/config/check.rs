@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::tree::{Cluster, Config};
+use super::upstream;
 use crate::{certificate, users};
 use trow_raft::limits::VOTERS_MAX;
 
@@ -30,6 +31,7 @@ pub(super) fn rules(config: &Config, r: &mut Reader) {
             r.problem(key, "must be more than 0, or nothing can be pushed");
         }
     }
+    upstream::rules(config, r);
     later(config, r);
 }
 
@@ -84,7 +86,7 @@ fn cluster(cluster: &Cluster, r: &mut Reader) {
 }
 
 /// `host:port`, the host a name or an address in the form of a URL.
-fn is_host_port(text: &str) -> bool {
+pub(super) fn is_host_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let v6 = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
     let host = match v6 {
@@ -94,7 +96,7 @@ fn is_host_port(text: &str) -> bool {
     host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     !text.is_empty() && text.len() <= 253 && text.chars().all(word) && !text.starts_with(['.', '-'])
 }
@@ -168,28 +170,6 @@ fn later(config: &Config, r: &mut Reader) {
     let later = &config.later;
     if later.cache_low >= later.cache_high {
         r.problem("cache.low", "must be below cache.high");
-    }
-    for (host, upstream) in &later.upstreams {
-        let key = |key: &str| format!("upstream.{host:?}.{key}");
-        let endpoint = upstream.endpoint.as_deref().unwrap_or("https://");
-        if endpoint.starts_with("http://") && !upstream.insecure {
-            r.problem(key("endpoint"), "is plain http: set insecure = true if that is meant");
-        } else if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
-            r.problem(key("endpoint"), "expected an https:// or http:// address");
-        }
-        for (name, path) in [("ca", &upstream.ca), ("auth_file", &upstream.auth_file)] {
-            if !path.is_empty() && std::fs::File::open(path).is_err() {
-                r.problem(key(name), format!("{path} cannot be read"));
-            }
-        }
-    }
-    for (prefix, host) in &later.prefixes {
-        if prefix == "f" || prefix.parse::<trow_raft::RepoName>().is_err() || prefix.contains('/') {
-            r.problem(format!("prefixes.{prefix}"), "is not the first component of a repository name");
-        }
-        if !is_host(host) && !is_host_port(host) {
-            r.problem(format!("prefixes.{prefix}"), format!("expected a registry's host, not {host:?}"));
-        }
     }
     for (key, names) in
         [("server.hostnames", &config.server.hostnames), ("webhook.hostnames", &later.webhook_hostnames)]

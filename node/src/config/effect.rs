@@ -4,10 +4,10 @@
 //! anything but its default.
 
 use super::reader::Reader;
-use super::tree::{Config, Upstream};
+use super::tree::Config;
 
 /// Sections and keys of capabilities that this version does not have.
-const LATER: &[&str] = &["webhook.", "gc.interval", "scrub.", "cache.", "upstream.", "prefixes."];
+const LATER: &[&str] = &["webhook.", "gc.interval", "scrub.", "cache."];
 
 /// Whether the setting belongs to a capability that this version does not have.
 pub(super) fn is_later(key: &str) -> bool {
@@ -24,8 +24,5 @@ pub(super) fn without(reader: &Reader) -> Vec<String> {
 
 /// The configuration with only this setting given.
 fn with(reader: &Reader, key: &str) -> Config {
-    let mut config = Config::read(&mut reader.only(key));
-    // A table with nothing but defaults says nothing.
-    config.later.upstreams.retain(|_, upstream| *upstream != Upstream::default());
-    config
+    Config::read(&mut reader.only(key))
 }

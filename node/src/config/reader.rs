@@ -230,7 +230,7 @@ fn variable(path: &[String]) -> String {
 }
 
 /// The key as it is written in the file.
-fn shown(path: &[String]) -> String {
+pub(super) fn shown(path: &[String]) -> String {
     let part = |part: &String| if part.contains('.') { format!("{part:?}") } else { part.clone() };
     path.iter().map(part).collect::<Vec<_>>().join(".")
 }

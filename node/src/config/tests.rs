@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::reader::{FlagValue, Reader};
 use super::{Config, Sources};
+use crate::upstream::HostSettings;
 
 const SAMPLE: &str = include_str!("../../../docs/trow.toml");
 
@@ -33,7 +34,8 @@ fn sample_states_the_defaults() {
     let (mut defaults, idle) = load("", &[], vec![]).unwrap();
     assert_eq!(idle, Vec::<String>::new());
     // The sample shows one upstream, which is there because it is named.
-    defaults.later.upstreams = sample.later.upstreams.clone();
+    assert_eq!(sample.upstream.hosts.values().collect::<Vec<_>>(), [&HostSettings::default()]);
+    defaults.upstream.hosts = sample.upstream.hosts.clone();
     assert_eq!(sample, defaults);
 }
 
@@ -141,11 +143,9 @@ fn variables_of_kubernetes_services_are_not_settings() {
 #[test]
 fn settings_without_effect_are_named_when_they_differ_from_their_defaults() {
     let toml = "[gc]\ngrace = \"24h\"\ninterval = \"2h\"\n[cache]\nhigh = \"95%\"\n\
-                [prefixes]\nhub = \"docker.io\"\n\
-                [upstream.\"docker.io\"]\ninsecure = true\nfreshness = \"5m\"\n";
+                [prefixes]\nhub = \"docker.io\"\n";
     let (_, idle) = load(toml, &[("TROW_SCRUB_RATE", "1MiB/s")], vec![]).unwrap();
-    let expected =
-        ["cache.high", "gc.interval", "prefixes.hub", "scrub.rate", "upstream.\"docker.io\".insecure"];
+    let expected = ["cache.high", "gc.interval", "scrub.rate"];
     assert_eq!(idle, expected);
 }
 
@@ -223,4 +223,59 @@ fn one_half_of_a_certificate_is_a_problem() {
 fn a_file_that_is_no_toml_is_one_problem_with_its_line() {
     let problems = load("[server]\nlisten = ", &[], vec![]).unwrap_err();
     assert!(problems[0].contains("line 2"), "{problems:?}");
+}
+
+#[test]
+fn a_host_has_what_everybody_has_unless_it_says_otherwise() {
+    let toml = "[upstream]\nfreshness = \"1m\"\nrate = \"5\"\nallow = [\"docker.io/**\"]\n\
+                [upstream.\"index.docker.io\"]\nfreshness = \"2m\"\nallow = [\"library/*\"]\n\
+                [prefixes]\nhub = \"docker.io\"\n";
+    let env = [("TROW_UPSTREAM_CONCURRENCY", "7")];
+    let (config, _) = load(toml, &env, vec![]).unwrap();
+    let of = |host: &str| config.upstream.of(&host.parse().unwrap()).clone();
+    let (docker, quay) = (of("docker.io"), of("quay.io"));
+    assert_eq!((docker.freshness, quay.freshness), (Duration::from_secs(120), Duration::from_secs(60)));
+    assert_eq!((docker.rate, docker.concurrency, quay.rate, quay.concurrency), (5, 7, 5, 7));
+    assert_eq!(docker.repositories.allow, ["library/*".parse().unwrap()]);
+    assert!(config.upstream.prefixes["hub"].is_docker());
+}
+
+#[test]
+fn every_bad_value_of_upstreams_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "hunter2").unwrap();
+    let file = file.display();
+    let toml = format!(
+        "[upstream]\nallow = [\"Docker.io/*\"]\nauth_file = \"{file}\"\ntimeout = \"0s\"\n\
+         [upstream.\"a.example\"]\nendpoint = \"http://a.example\"\nca = \"{file}\"\nconcurrency = 0\n\
+         [upstream.\"b.example\"]\nendpoint = \"https://user:hunter2@b.example\"\nca = \"{file}x\"\n\
+         realms = [\"https://x\"]\nauth_file = \"{file}x\"\n\
+         [upstream.\"not a host\"]\ninsecure = true\n\
+         [upstream.\"docker.io\"]\ninsecure = true\n[upstream.\"index.docker.io\"]\ninsecure = true\n\
+         [prefixes]\nf = \"docker.io\"\nA = \"docker.io\"\nhub = \"https://docker.io\"\n"
+    );
+    let problems = load(&toml, &[], vec![]).unwrap_err();
+    let all = problems.join("\n");
+    for part in [
+        "upstream.allow ",
+        "upstream.auth_file ",
+        "upstream.timeout ",
+        "upstream.\"a.example\".endpoint ",
+        "upstream.\"a.example\".ca ",
+        "upstream.\"a.example\".concurrency ",
+        "upstream.\"b.example\".endpoint ",
+        "upstream.\"b.example\".ca ",
+        "upstream.\"b.example\".realms ",
+        "upstream.\"b.example\".auth_file ",
+        "upstream.not a host: ",
+        "is docker.io, which has another table",
+        "prefixes.f ",
+        "prefixes.A ",
+        "prefixes.hub ",
+    ] {
+        assert!(all.contains(part), "{part} is missing in:\n{all}");
+    }
+    assert_eq!(problems.len(), 15, "{all}");
+    assert!(!all.contains("hunter2"), "{all}");
 }

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Reader;
+use super::upstream;
 use super::value::{ByteRate, ByteSize, Percent, WithoutQuorum};
+use crate::upstream::UpstreamSettings;
 
 /// All settings of a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +42,8 @@ pub struct Config {
     pub registry: Registry,
     /// Who may pull and push.
     pub auth: Auth,
+    /// Registries that are pulled through, and prefixes that stand for them.
+    pub upstream: UpstreamSettings,
     /// Settings of capabilities that are not in this version: read and checked, then unused.
     pub(super) later: Later,
 }
@@ -139,23 +143,6 @@ pub(super) struct Later {
     pub(super) scrub_rate: ByteRate,
     pub(super) cache_high: Percent,
     pub(super) cache_low: Percent,
-    pub(super) offline: bool,
-    pub(super) allow: Vec<String>,
-    pub(super) deny: Vec<String>,
-    pub(super) upstreams: BTreeMap<String, Upstream>,
-    pub(super) prefixes: BTreeMap<String, String>,
-}
-
-/// One upstream registry.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Upstream {
-    pub(super) endpoint: Option<String>,
-    pub(super) insecure: bool,
-    pub(super) allow_private: bool,
-    pub(super) ca: String,
-    pub(super) auth_file: String,
-    pub(super) freshness: Duration,
-    pub(super) rate: u64,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -218,6 +205,7 @@ impl Config {
                 delete: r.or("registry.delete", true),
             },
             auth,
+            upstream: upstream::read(r),
             later: Later::read(r),
         }
     }
@@ -235,44 +223,7 @@ impl Later {
             scrub_rate: r.or("scrub.rate", ByteRate(20 << 20)),
             cache_high: r.or("cache.high", Percent(90)),
             cache_low: r.or("cache.low", Percent(80)),
-            offline: r.or("upstream.offline", false),
-            allow: r.or("upstream.allow", vec!["**".to_owned()]),
-            deny: r.or("upstream.deny", Vec::new()),
-            upstreams: r
-                .tables("upstream")
-                .into_iter()
-                .map(|host| (host.clone(), upstream(r, &host)))
-                .collect(),
-            prefixes: r.map("prefixes"),
         }
-    }
-}
-
-impl Default for Upstream {
-    fn default() -> Self {
-        Upstream {
-            endpoint: None,
-            insecure: false,
-            allow_private: false,
-            ca: String::new(),
-            auth_file: String::new(),
-            freshness: 5 * MINUTE,
-            rate: 0,
-        }
-    }
-}
-
-fn upstream(r: &mut Reader, host: &str) -> Upstream {
-    let default = Upstream::default();
-    let path = |key: &str| ["upstream".to_owned(), host.to_owned(), key.to_owned()];
-    Upstream {
-        endpoint: r.at(&path("endpoint")),
-        insecure: r.at(&path("insecure")).unwrap_or(default.insecure),
-        allow_private: r.at(&path("allow_private")).unwrap_or(default.allow_private),
-        ca: r.at(&path("ca")).unwrap_or(default.ca),
-        auth_file: r.at(&path("auth_file")).unwrap_or(default.auth_file),
-        freshness: r.at(&path("freshness")).unwrap_or(default.freshness),
-        rate: r.at(&path("rate")).unwrap_or(default.rate),
     }
 }
 

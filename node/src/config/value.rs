@@ -8,7 +8,10 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::Url;
 use toml::Value;
+use trow_api::pattern::{InvalidPattern, Pattern};
+use trow_api::pull::{Host, InvalidHost};
 
 /// A setting's type. Variables and flags arrive as strings, so every type reads strings.
 pub(super) trait Setting: Sized {
@@ -191,6 +194,41 @@ impl Setting for Vec<String> {
                 .collect()),
             _ => Err("expected a list of strings".to_owned()),
         }
+    }
+}
+
+/// A registry, written as clients call it.
+impl Setting for Host {
+    fn read(value: &Value) -> Result<Self, String> {
+        text(value, "a registry's host")?.parse().map_err(|error: InvalidHost| error.to_string())
+    }
+}
+
+impl Setting for Url {
+    fn read(value: &Value) -> Result<Self, String> {
+        let text = text(value, "an address such as \"https://registry.example.com\"")?;
+        let url: Option<Url> = text.parse().ok();
+        let plain = |url: &Url| {
+            matches!(url.scheme(), "https" | "http")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        };
+        url.filter(plain).ok_or_else(|| {
+            "expected an https:// or http:// address of a host, with a path if need be and nothing else"
+                .to_owned()
+        })
+    }
+}
+
+impl Setting for Vec<Pattern> {
+    fn read(value: &Value) -> Result<Self, String> {
+        let texts: Vec<String> = Setting::read(value)?;
+        let parse =
+            |text: &String| text.parse().map_err(|error: InvalidPattern| format!("{text:?}: {error}"));
+        texts.iter().map(parse).collect()
     }
 }
 

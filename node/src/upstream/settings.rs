@@ -26,6 +26,8 @@ pub struct UpstreamSettings {
     pub everybody: HostSettings,
     /// Of those that are.
     pub hosts: BTreeMap<Host, HostSettings>,
+    /// First components of repository names that stand for one of them.
+    pub prefixes: BTreeMap<String, Host>,
 }
 
 /// Which repositories may be asked for.
