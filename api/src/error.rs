@@ -161,6 +161,11 @@ impl Error {
     pub fn problem(&self) -> Problem {
         self.problem
     }
+
+    /// What the client reads.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
 }
 
 /// An error and its sources, joined.

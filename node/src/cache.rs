@@ -5,18 +5,32 @@
 //! requests end also where rings differ; a pull waits for no log. Never does: judge who may pull, or speak HTTP
 //! to an upstream.
 
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+mod complete;
 #[allow(dead_code, reason = "what asks other nodes comes with the fills")]
 mod fault;
-#[cfg_attr(not(test), allow(dead_code, reason = "what asks upstreams for manifests comes next"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
 mod flights;
-#[cfg_attr(not(test), allow(dead_code, reason = "what asks upstreams for manifests comes next"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
 mod freshness;
 #[allow(dead_code, reason = "what asks other nodes comes with the fills")]
 mod homes;
-#[cfg_attr(not(test), allow(dead_code, reason = "what asks upstreams for manifests comes next"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+mod listing;
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+mod lists;
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+mod manifests;
+#[allow(dead_code, reason = "the port over it comes with the blobs")]
+mod meter;
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
 mod recent;
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+mod record;
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+mod serve_manifests;
 mod serve_peers;
-#[cfg_attr(not(test), allow(dead_code, reason = "what asks upstreams for manifests comes next"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
 mod words;
 
 use std::sync::Arc;

@@ -24,6 +24,7 @@ pub fn peer_frames(bytes: &[u8]) -> bool {
         Some((2, query)) => peer_blobs::fuzzing::query(query),
         Some((3, body)) => peer_blobs::fuzzing::body(body),
         Some((4, range)) => peer_blobs::fuzzing::range(range),
+        Some((5, manifest)) => peer_blobs::fuzzing::manifest(manifest),
         _ => false,
     }
 }

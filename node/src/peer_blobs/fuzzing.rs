@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 
 use super::range;
 use super::wire::{
-    CONFIRM_MAX, Claimed, Confirm, Confirmed, Fault, Finished, HoldFrom, Length, REQUEST_MAX, UploadQuery,
+    AskHas, AskLists, AskManifest, CONFIRM_MAX, Claimed, Confirm, Confirmed, Fault, Finished, Has, HoldFrom,
+    Length, Lists, REQUEST_MAX, Told, UploadQuery,
 };
 
 /// The query of an upload's request: what is read is what was meant, also when it is passed on.
@@ -30,6 +31,11 @@ pub(crate) fn body(bytes: &[u8]) -> bool {
         is_stable::<Length>(bytes),
         is_stable::<Finished>(bytes),
         is_stable::<Fault>(bytes),
+        is_stable::<AskManifest>(bytes),
+        is_stable::<AskLists>(bytes),
+        is_stable::<Lists>(bytes),
+        is_stable::<AskHas>(bytes),
+        is_stable::<Has>(bytes),
     ];
     if let Ok(fault) = serde_json::from_slice::<Fault>(bytes) {
         assert!(!fault.status().is_success());
@@ -40,6 +46,16 @@ pub(crate) fn body(bytes: &[u8]) -> bool {
         assert!(question.digests.len() > CONFIRM_MAX || one <= REQUEST_MAX);
     }
     stable.contains(&true)
+}
+
+/// A manifest with what is said of it before: what is read is what was written.
+pub(crate) fn manifest(bytes: &[u8]) -> bool {
+    let body = bytes::Bytes::copy_from_slice(bytes);
+    let Some((told, manifest)) = Told::read(&body) else { return false };
+    assert!(!told.follows || manifest.len() as u64 == told.size);
+    let written = bytes::Bytes::from(told.write(&manifest));
+    assert_eq!(Told::read(&written), Some((told, manifest)));
+    true
 }
 
 fn is_stable<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {

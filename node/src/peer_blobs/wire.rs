@@ -12,6 +12,9 @@
 //! GET  /cache/blob/<digest>      Range: bytes=a-b   of an upstream: the bytes as they arrive there
 //! HEAD /cache/blob/<digest>                         size, and whether it is still arriving
 //! POST /cache/blob/<digest>/keep {sources}          fetch it if need be, keep it as cached
+//! POST /cache/manifest           {repo,reference}   ask the upstream for all           → Told, bytes
+//! POST /cache/lists              {repo,blob}        does a manifest served lately list it?
+//! POST /cache/has                {digests}          which are on its disk, cached or durable
 //! POST /upload                   ?hint              begin a session here            → Claimed
 //! POST /upload/claim             ?takeover,closing  is it here? become its home     → Claimed
 //! GET  /upload                                      bring its mirrors level          → Claimed
@@ -23,11 +26,13 @@
 //! ```
 
 mod fault;
+mod pulled;
 
 use serde::{Deserialize, Serialize};
 use trow_raft::{Algorithm, Digest, Evidence, Generation, NodeId};
 
 pub use fault::{Fault, UpstreamSaid};
+pub use pulled::{AskHas, AskLists, AskManifest, Has, Lists, PULLED_MAX, Told};
 
 /// The sealed ticket of the upload that a request is about.
 pub const TICKET: &str = "trow-upload";

@@ -1,0 +1,110 @@
+//! Whether an image is here as a whole, so that whoever is told of it also gets the rest of it.
+//!
+//! Of an index those manifests count that are cached: only what is asked for is fetched. Never does: fetch, or
+//! promise that what is here stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::join_all;
+use trow_api::pull::PullError;
+use trow_raft::{Digest, RepoName, StateError, View};
+
+use super::manifests::{Manifests, failed};
+use super::recent::Recent;
+
+/// Indexes within indexes that are looked into.
+const DEPTH: u8 = 3;
+/// Manifests that are looked for; what has more does not count as whole.
+const LOOKED_AT: usize = 10_000;
+
+/// What a manifest needs.
+struct Needs {
+    blobs: Vec<Digest>,
+    children: Vec<Digest>,
+}
+
+impl Manifests {
+    /// Whether the manifest and all blobs of it are held somewhere in the cluster.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub(super) async fn is_complete(&self, repo: &RepoName, digest: &Digest) -> Result<bool, PullError> {
+        let missing = {
+            let view = self.view()?;
+            let (blobs, seen) = Default::default();
+            let mut gathered = Gathered { view: &view, recent: self.recent(), repo, blobs, seen };
+            if !gathered.add(digest, DEPTH).map_err(failed)? {
+                return Ok(false);
+            }
+            let mut missing = Vec::new();
+            for blob in gathered.blobs {
+                let durable = view.blob(&blob).map_err(failed)?;
+                if durable.is_none_or(|row| row.lost) && self.store().has(&blob).is_none() {
+                    missing.push(blob);
+                }
+            }
+            missing
+        };
+        Ok(missing.is_empty() || self.others_have(&missing).await)
+    }
+
+    /// Whether the others have all of these between them.
+    async fn others_have(&self, blobs: &[Digest]) -> bool {
+        let answers = self.others().into_iter().map(|node| self.peers().has(node, blobs));
+        let answers = join_all(answers).await;
+        let mut found = vec![false; blobs.len()];
+        for has in answers.into_iter().flatten() {
+            for (found, has) in found.iter_mut().zip(has) {
+                *found |= has;
+            }
+        }
+        found.into_iter().all(|found| found)
+    }
+}
+
+/// The blobs of an image in the making, and how much further one looks.
+struct Gathered<'a> {
+    view: &'a View,
+    recent: &'a Recent,
+    repo: &'a RepoName,
+    blobs: BTreeSet<Digest>,
+    /// The manifests that were looked for, and whether they are here.
+    seen: BTreeMap<Digest, bool>,
+}
+
+impl Gathered<'_> {
+    /// Adds what the manifest needs; whether it is here, with at least one manifest of each index.
+    fn add(&mut self, digest: &Digest, depth: u8) -> Result<bool, StateError> {
+        if let Some(is_here) = self.seen.get(digest) {
+            return Ok(*is_here);
+        }
+        if self.seen.len() >= LOOKED_AT {
+            return Ok(false);
+        }
+        self.seen.insert(*digest, false);
+        let Some(needs) = needs(self.view, self.recent, self.repo, digest)? else { return Ok(false) };
+        self.blobs.extend(needs.blobs);
+        let mut is_here = needs.children.is_empty();
+        for child in needs.children {
+            is_here |= depth > 0 && self.add(&child, depth - 1)?;
+        }
+        self.seen.insert(*digest, is_here);
+        Ok(is_here)
+    }
+}
+
+fn needs(
+    view: &View,
+    recent: &Recent,
+    repo: &RepoName,
+    digest: &Digest,
+) -> Result<Option<Needs>, StateError> {
+    if let Some(row) = view.manifest(repo, digest)? {
+        return Ok(Some(Needs { blobs: row.blobs, children: row.children }));
+    }
+    let parsed = recent.get(repo, digest).and_then(|served| served.parsed);
+    Ok(parsed.map(|parsed| Needs {
+        blobs: parsed.manifest.blobs.clone(),
+        children: parsed.manifest.children.clone(),
+    }))
+}

@@ -1,0 +1,211 @@
+//! Recording in the agreed state what was cached, behind the pull that brought it.
+//!
+//! Always holds: nobody waits for it; a tag is recorded only if it is still where it was when the upstream was
+//! asked; attempts are bounded in number and at once. Never does: insist. What is not recorded is served from
+//! memory, and recorded when it is asked for again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+use trow_raft::command::{NewManifest, SYSTEM, TagCondition};
+use trow_raft::metadata::ProposeError;
+use trow_raft::{Command, Digest, Outcome, Refusal, RepoName, StateError, Tag};
+
+use super::meter::{Meter, Recorded};
+use super::recent::Served;
+use crate::replicated::Agreement;
+
+/// How many are on their way to the log at a time: pushes share it.
+const AT_ONCE: usize = 32;
+/// Pauses between attempts.
+const PAUSES: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10), Duration::from_secs(20)];
+/// What came to nothing is not tried again sooner.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Most that are remembered of those.
+const REMEMBERED: usize = 8192;
+
+/// What is to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    /// The manifest.
+    pub digest: Digest,
+    /// The tag that points to it, with the revision that was seen before the upstream said so.
+    pub tag: Option<(Tag, u64)>,
+}
+
+impl Wanted {
+    /// A manifest that no tag is known to point to.
+    pub fn manifest(digest: Digest) -> Wanted {
+        Wanted { digest, tag: None }
+    }
+}
+
+type Key = (RepoName, Wanted);
+
+/// Does it. Cheap to clone.
+#[derive(Clone)]
+pub struct Recorder {
+    agreed: Agreement,
+    meter: Meter,
+    at_once: Arc<Semaphore>,
+    /// Those under way, and since when others came to nothing.
+    known: Arc<Mutex<HashMap<Key, Option<Instant>>>>,
+}
+
+/// What came of an attempt.
+enum Attempt {
+    /// It is so, as of this log index.
+    Done(u64),
+    /// The tag was moved by somebody else.
+    Moved,
+    /// It never will.
+    Never,
+    /// It may the next time.
+    Later,
+}
+
+impl Recorder {
+    /// Over the agreed state.
+    pub fn new(agreed: Agreement, meter: Meter) -> Recorder {
+        Recorder { agreed, meter, at_once: Arc::new(Semaphore::new(AT_ONCE)), known: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Option<Instant>>> {
+        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Begins, unless it is under way or came to nothing a moment ago. `tell` hears the tag's revision once it
+    /// is recorded, or nothing when it was moved by somebody else.
+    pub fn record(
+        &self,
+        repo: &RepoName,
+        served: &Served,
+        wanted: Wanted,
+        now: Instant,
+        tell: impl FnOnce(Option<u64>) + Send + 'static,
+    ) {
+        // Only what can be read as strictly as what is pushed has a place in the state.
+        let Some(parsed) = &served.parsed else { return };
+        let key = (repo.clone(), wanted);
+        {
+            let mut known = self.lock();
+            match known.get(&key) {
+                Some(None) => return,
+                Some(Some(since)) if now.saturating_duration_since(*since) < AGAIN => return,
+                _ => {}
+            }
+            if known.len() >= REMEMBERED {
+                known.retain(|_, failed| failed.is_none());
+            }
+            known.insert(key.clone(), None);
+        }
+        let (this, manifest) = (self.clone(), parsed.manifest.clone());
+        tokio::spawn(async move {
+            let outcome = this.bring_through(&key, &manifest).await;
+            let mut known = this.lock();
+            match outcome {
+                Attempt::Later | Attempt::Never => known.insert(key, Some(now)),
+                _ => known.remove(&key),
+            };
+            drop(known);
+            match outcome {
+                Attempt::Done(revision) => tell(Some(revision)),
+                Attempt::Moved => tell(None),
+                Attempt::Never | Attempt::Later => {}
+            }
+        });
+    }
+
+    async fn bring_through(&self, (repo, wanted): &Key, manifest: &NewManifest) -> Attempt {
+        for pause in PAUSES.iter().map(Some).chain([None]) {
+            let attempt = {
+                let Ok(_turn) = self.at_once.acquire().await else { return Attempt::Later };
+                match self.already(repo, wanted) {
+                    Ok(None) => self.attempt(repo, wanted, manifest).await,
+                    Ok(Some(attempt)) => attempt,
+                    Err(error) => {
+                        debug!(cause = %error, "the state cannot be read");
+                        Attempt::Later
+                    }
+                }
+            };
+            match (attempt, pause) {
+                (Attempt::Later, Some(pause)) => tokio::time::sleep(*pause).await,
+                (attempt, _) => {
+                    if matches!(attempt, Attempt::Later) {
+                        self.meter.recorded(Recorded::Failed);
+                        debug!(%repo, digest = %wanted.digest, "a cached manifest is not recorded for now");
+                    }
+                    return attempt;
+                }
+            }
+        }
+        Attempt::Later
+    }
+
+    /// Whether there is nothing to do any more.
+    fn already(&self, repo: &RepoName, wanted: &Wanted) -> Result<Option<Attempt>, StateError> {
+        let view = (self.agreed.view)()?;
+        let Some((tag, seen)) = &wanted.tag else {
+            let row = view.manifest(repo, &wanted.digest)?;
+            return Ok(row.map(|row| Attempt::Done(row.index)));
+        };
+        let row = view.tag(repo, tag)?;
+        let revision = row.as_ref().map_or(0, |row| row.revision);
+        Ok(match row {
+            Some(row) if row.digest == wanted.digest => Some(Attempt::Done(row.revision)),
+            _ if revision > *seen => {
+                self.meter.recorded(Recorded::Dropped);
+                Some(Attempt::Moved)
+            }
+            _ => None,
+        })
+    }
+
+    async fn attempt(&self, repo: &RepoName, wanted: &Wanted, manifest: &NewManifest) -> Attempt {
+        let tag = wanted.tag.clone();
+        let command = Command::PutCached { repo: repo.clone(), manifest: manifest.clone(), tag };
+        match (self.agreed.propose)(SYSTEM, command).await {
+            Ok(applied) => match applied.outcome {
+                Outcome::Done => {
+                    self.meter.recorded(Recorded::Stored);
+                    Attempt::Done(applied.index)
+                }
+                Outcome::Refused(Refusal::ConditionFailed { .. }) => {
+                    self.meter.recorded(Recorded::Dropped);
+                    Attempt::Moved
+                }
+                Outcome::Refused(refusal) => {
+                    self.meter.recorded(Recorded::Failed);
+                    warn!(%repo, digest = %wanted.digest, %refusal, "the state does not take a cached manifest, which is served from memory alone; report this line");
+                    Attempt::Never
+                }
+            },
+            Err(ProposeError::NoLeader | ProposeError::Busy | ProposeError::Unknown(_)) => Attempt::Later,
+            Err(
+                error @ (ProposeError::TooLarge(_) | ProposeError::Refused(_) | ProposeError::Level { .. }),
+            ) => {
+                self.meter.recorded(Recorded::Failed);
+                debug!(%repo, digest = %wanted.digest, %error, "a cached manifest is not recorded, and served from memory alone");
+                Attempt::Never
+            }
+        }
+    }
+
+    /// Removes a tag that the upstream deleted, if it still is where it was.
+    pub fn delete_tag(&self, repo: &RepoName, tag: &Tag, is: Digest) {
+        let (this, repo, tag) = (self.clone(), repo.clone(), tag.clone());
+        tokio::spawn(async move {
+            let Ok(_turn) = this.at_once.acquire().await else { return };
+            let condition = Some(TagCondition::Is(is));
+            let command = Command::DeleteTag { repo: repo.clone(), tag: tag.clone(), condition };
+            if let Err(error) = (this.agreed.propose)(SYSTEM, command).await {
+                debug!(%repo, %tag, %error, "a tag that the upstream deleted stays for now");
+            }
+        });
+    }
+}

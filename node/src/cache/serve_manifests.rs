@@ -1,0 +1,42 @@
+//! What this node answers its peers about manifests of upstream registries.
+//!
+//! Always holds: what a peer asks is done by this node itself and passed on to no other.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::post;
+use axum::{Json, Router};
+
+use super::manifests::Manifests;
+use crate::peer_blobs::answer::{JsonReply, Refused};
+use crate::peer_blobs::wire::{AskHas, AskLists, AskManifest, CONFIRM_MAX, Fault, Has, Lists};
+
+/// The routes, without what all of the peer listener's have in common.
+pub(super) fn routes(manifests: Manifests) -> Router {
+    Router::new()
+        .route("/cache/manifest", post(manifest))
+        .route("/cache/lists", post(lists))
+        .route("/cache/has", post(has))
+        .with_state(manifests)
+}
+
+async fn manifest(
+    State(manifests): State<Manifests>,
+    Json(question): Json<AskManifest>,
+) -> Result<Response, Refused> {
+    let told = manifests.for_peer(question).await?;
+    Ok(Response::new(Body::from(told)))
+}
+
+async fn lists(State(manifests): State<Manifests>, Json(question): Json<AskLists>) -> Json<Lists> {
+    Json(Lists { size: manifests.listed_lately(&question.repo, &question.blob) })
+}
+
+async fn has(State(manifests): State<Manifests>, Json(question): Json<AskHas>) -> JsonReply<Has> {
+    if question.digests.len() > CONFIRM_MAX {
+        return Err(Fault::TooMany.into());
+    }
+    let has = |digest| manifests.store().has(digest).is_some();
+    Ok(Json(Has { has: question.digests.iter().map(has).collect() }))
+}

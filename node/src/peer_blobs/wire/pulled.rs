@@ -1,0 +1,144 @@
+//! What peers say to each other about manifests of upstream registries.
+//!
+//! A manifest travels as one line of JSON that says what it is, and its bytes behind it.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use trow_api::route::Reference;
+use trow_raft::limits::MANIFEST_MAX;
+use trow_raft::{Digest, RepoName, Tag};
+
+/// The longest line before a manifest's bytes.
+const LINE_MAX: usize = 64 << 10;
+/// The largest reply with a manifest, in bytes.
+pub const PULLED_MAX: usize = LINE_MAX + MANIFEST_MAX;
+
+/// `POST /cache/manifest`: what does the upstream have there?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskManifest {
+    /// The repository, as it is named here.
+    pub repo: RepoName,
+    /// What is asked for.
+    pub reference: TagOrDigest,
+    /// What it is, without its bytes.
+    pub head: bool,
+    /// The asker has the bytes of this one.
+    pub have: Option<Digest>,
+}
+
+/// A [`Reference`] on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TagOrDigest {
+    /// A tag.
+    Tag(Tag),
+    /// A digest.
+    Digest(Digest),
+}
+
+impl From<Reference> for TagOrDigest {
+    fn from(reference: Reference) -> TagOrDigest {
+        match reference {
+            Reference::Tag(tag) => TagOrDigest::Tag(tag),
+            Reference::Digest(digest) => TagOrDigest::Digest(digest),
+        }
+    }
+}
+
+impl From<TagOrDigest> for Reference {
+    fn from(reference: TagOrDigest) -> Reference {
+        match reference {
+            TagOrDigest::Tag(tag) => Reference::Tag(tag),
+            TagOrDigest::Digest(digest) => Reference::Digest(digest),
+        }
+    }
+}
+
+/// What a node found out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Of the manifest.
+    pub digest: Digest,
+    /// As the upstream sent it.
+    pub media_type: String,
+    /// In bytes.
+    pub size: u64,
+    /// The log index of the entry that recorded it, or that was applied.
+    pub index: u64,
+    /// Why it may be old.
+    pub stale: Option<String>,
+    /// Its bytes follow.
+    pub follows: bool,
+}
+
+impl Told {
+    /// As the body of a reply.
+    pub fn write(&self, bytes: &[u8]) -> Vec<u8> {
+        // Our own type of strings and numbers always serialises, and without a line break.
+        let mut body = serde_json::to_vec(self).unwrap_or_default();
+        body.push(b'\n');
+        body.extend_from_slice(bytes);
+        body
+    }
+
+    /// What a reply's body says; none when it is not as [`Told::write`] makes it. The digest is the reader's to
+    /// verify.
+    pub fn read(body: &Bytes) -> Option<(Told, Bytes)> {
+        let end = body.iter().take(LINE_MAX).position(|byte| *byte == b'\n')?;
+        let told: Told = serde_json::from_slice(&body[..end]).ok()?;
+        let bytes = body.slice(end + 1..);
+        let whole = if told.follows { bytes.len() as u64 == told.size } else { bytes.is_empty() };
+        whole.then_some((told, bytes))
+    }
+}
+
+/// `POST /cache/lists`: does a manifest of the repository that you served lately list the blob?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskLists {
+    /// The repository, as it is named here.
+    pub repo: RepoName,
+    /// Which blob.
+    pub blob: Digest,
+}
+
+/// The answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lists {
+    /// The size that it says, in bytes.
+    pub size: Option<u64>,
+}
+
+/// `POST /cache/has`: which of these blobs are on your disk, cached ones included?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskHas {
+    /// At most [`super::CONFIRM_MAX`].
+    pub digests: Vec<Digest>,
+}
+
+/// The answer, in the same order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Has {
+    /// Without a promise that they stay.
+    pub has: Vec<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_travels_whole_or_not_at_all() {
+        let bytes = Bytes::from_static(b"{\n}\n");
+        let digest = Digest::sha256(&bytes);
+        let stale = Some("upstream x: \"down\"\nsince ä".to_owned());
+        let told = Told { digest, media_type: "m".into(), size: 4, index: 9, stale, follows: true };
+        let body = Bytes::from(told.write(&bytes));
+        assert_eq!(Told::read(&body), Some((told.clone(), bytes)));
+        assert_eq!(Told::read(&body.slice(..body.len() - 1)), None, "a byte is missing");
+        let head = Told { follows: false, ..told };
+        assert_eq!(Told::read(&head.write(b"").into()), Some((head.clone(), Bytes::new())));
+        assert_eq!(Told::read(&head.write(b"x").into()), None);
+        assert_eq!(Told::read(&Bytes::from_static(b"{}\n")), None);
+        assert_eq!(Told::read(&vec![b' '; LINE_MAX + 10].into()), None);
+    }
+}
