@@ -9,9 +9,26 @@ mod answers;
 mod settings;
 
 pub mod credentials;
+mod helper;
 pub mod trust;
 
+mod address;
+mod proxies;
+mod resolve;
+
+mod clients;
+mod hops;
+mod marker;
+
+mod challenge;
+mod tokens;
+
+mod budget;
+mod meter;
+
+mod known;
 mod registry;
+mod reload;
 
 mod blobs;
 mod body;
@@ -24,27 +41,63 @@ mod tests;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use trow_api::pull::UpstreamName;
+use trow_api::pull::{Host, UpstreamName};
 use trow_api::route::Reference;
 use trow_raft::Digest;
 
 pub use answers::{Arriving, Described, Fetched, Listed, Rules, UpstreamError};
+pub use marker::Marker;
+pub use proxies::Proxies;
+pub use resolve::{Lookup, System};
 pub use settings::{HostSettings, Repositories, UpstreamSettings};
 
-use registry::{Known, Registry};
+use crate::follow;
+use known::{Files, Known, Lasting};
+use registry::Registry;
 
 /// The upstream registries, as they are configured now. Cheap to clone; clones are the same.
 #[derive(Clone)]
 pub struct Registries {
     known: Arc<ArcSwap<Known>>,
+    lasting: Arc<Lasting>,
 }
 
 impl Registries {
+    /// As `settings` say, with the names and proxies of this process. `marker` tells this cluster's own requests
+    /// when they come back.
+    pub fn new(settings: UpstreamSettings, marker: Marker) -> Registries {
+        Registries::with(settings, marker, Arc::new(System), Proxies::of_process())
+    }
+
     /// As `settings` say.
-    pub fn new(settings: UpstreamSettings) -> Registries {
+    pub fn with(
+        settings: UpstreamSettings,
+        marker: Marker,
+        lookup: Arc<dyn Lookup>,
+        proxies: Proxies,
+    ) -> Registries {
         // The program has done so; a test of one part has not.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Registries { known: Arc::new(ArcSwap::from_pointee(Known::new(settings))) }
+        let lasting = Arc::new(Lasting::new(lookup, proxies, marker));
+        let files = Files::read(&settings, &Files::default(), follow::read);
+        let known = Known::new(settings, files, lasting.clone());
+        Registries { known: Arc::new(ArcSwap::from_pointee(known)), lasting }
+    }
+
+    /// Counts what is asked, as `trow_upstream_…`.
+    pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
+        self.lasting.meter.register(registry);
+    }
+
+    /// Credential helpers are found in a directory.
+    #[cfg(test)]
+    fn helpers_in(&self, dir: &std::path::Path) {
+        self.lasting.helpers.store(Arc::new(helper::Helpers::of(dir.to_owned())));
+    }
+
+    /// The registry that a first component of repository names stands for, if it is such a prefix.
+    pub fn prefix(&self, component: &str) -> Option<Host> {
+        self.known.load().settings.prefixes.get(component).cloned()
     }
 
     /// What the settings say of a repository.

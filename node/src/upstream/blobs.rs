@@ -10,7 +10,8 @@ use trow_raft::Digest;
 
 use super::answers::{Arriving, UpstreamError};
 use super::body;
-use super::registry::{Ask, Registry};
+use super::meter::Kind;
+use super::registry::{Answer, Ask, Registry};
 
 impl Registry {
     pub(super) async fn blob(
@@ -23,7 +24,7 @@ impl Registry {
         if from > 0 {
             headers.insert(RANGE, HeaderValue::try_from(format!("bytes={from}-")).map_err(|e| self.bad(e))?);
         }
-        let response = self.ask(blob(Method::GET, name, digest, headers)).await?;
+        let Answer { response, held } = self.ask(blob(Method::GET, name, digest, headers)).await?;
         let (size, from) = match response.status() {
             StatusCode::PARTIAL_CONTENT => match range(response.headers()) {
                 Some((first, size)) if first == from => (size, from),
@@ -31,11 +32,11 @@ impl Registry {
             },
             _ => (response.content_length(), 0),
         };
-        Ok(Arriving { size, from, body: body::arriving(response, self.settings.timeout, ()) })
+        Ok(Arriving { size, from, body: body::arriving(response, self.settings.timeout, held) })
     }
 
     pub(super) async fn blob_size(&self, name: &UpstreamName, digest: &Digest) -> Result<u64, UpstreamError> {
-        let response = self.ask(blob(Method::HEAD, name, digest, HeaderMap::new())).await?;
+        let Answer { response, .. } = self.ask(blob(Method::HEAD, name, digest, HeaderMap::new())).await?;
         let size = response.headers().get(CONTENT_LENGTH);
         let size = size.and_then(|size| size.to_str().ok()?.parse().ok());
         size.ok_or_else(|| self.bad("does not say how large the blob is"))
@@ -43,7 +44,7 @@ impl Registry {
 }
 
 fn blob<'a>(method: Method, name: &'a UpstreamName, digest: &Digest, headers: HeaderMap) -> Ask<'a> {
-    Ask { method, name, path: format!("blobs/{digest}"), query: Vec::new(), headers }
+    Ask { method, kind: Kind::Blob, name, path: format!("blobs/{digest}"), query: Vec::new(), headers }
 }
 
 /// The first byte that comes, and the size of the whole: `bytes 5-9/10`.

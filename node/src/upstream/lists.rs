@@ -12,6 +12,7 @@ use trow_api::pull::UpstreamName;
 use trow_raft::Digest;
 
 use super::answers::{Listed, UpstreamError};
+use super::meter::Kind;
 use super::registry::{Ask, Registry};
 
 const BYTES_MAX: usize = 4 << 20;
@@ -52,7 +53,8 @@ impl Registry {
         let n = n.map(|n| ("n", n.to_string()));
         let last = last.map(|last| ("last", last.to_owned()));
         let query = n.into_iter().chain(last).collect();
-        let (headers, json) = self.list(name, "tags/list".to_owned(), query, "application/json").await?;
+        let (headers, json) =
+            self.list(Kind::Tags, name, "tags/list".to_owned(), query, "application/json").await?;
         let page: Tags = serde_json::from_slice(&json).map_err(|_| self.bad("sent no list of tags"))?;
         // A cursor that is not `last` is of no use to clients of ours; the last tag is one that every
         // registry understands.
@@ -67,7 +69,8 @@ impl Registry {
         artifact_type: Option<&str>,
     ) -> Result<Listed, UpstreamError> {
         let query = artifact_type.map(|kind| ("artifactType", kind.to_owned())).into_iter().collect();
-        let (headers, json) = self.list(name, format!("referrers/{subject}"), query, INDEX).await?;
+        let (headers, json) =
+            self.list(Kind::Referrers, name, format!("referrers/{subject}"), query, INDEX).await?;
         let index: Index =
             serde_json::from_slice(&json).map_err(|_| self.bad("sent no list of referrers"))?;
         drop(index);
@@ -79,15 +82,16 @@ impl Registry {
 
     async fn list(
         &self,
+        kind: Kind,
         name: &UpstreamName,
         path: String,
         query: Vec<(&'static str, String)>,
         accept: &'static str,
     ) -> Result<(HeaderMap, Bytes), UpstreamError> {
         let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
-        let mut response = self.ask(Ask { method: Method::GET, name, path, query, headers }).await?;
-        let headers = std::mem::take(response.headers_mut());
-        Ok((headers, self.whole(response, BYTES_MAX).await?))
+        let mut answer = self.ask(Ask { method: Method::GET, kind, name, path, query, headers }).await?;
+        let headers = std::mem::take(answer.response.headers_mut());
+        Ok((headers, self.whole(answer, BYTES_MAX).await?))
     }
 }
 

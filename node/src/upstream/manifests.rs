@@ -10,7 +10,8 @@ use trow_api::route::Reference;
 use trow_raft::Digest;
 
 use super::answers::{Described, Fetched, UpstreamError};
-use super::registry::{Ask, Registry};
+use super::meter::Kind;
+use super::registry::{Answer, Ask, Registry};
 
 /// No manifest is larger, here or elsewhere.
 const BYTES_MAX: usize = 4 << 20;
@@ -28,11 +29,14 @@ impl Registry {
         name: &UpstreamName,
         reference: &Reference,
     ) -> Result<Described, UpstreamError> {
-        let response = self.exchange(manifest(Method::HEAD, name, reference)).await?;
-        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let answer = self.exchange(manifest(Method::HEAD, name, reference)).await?;
+        if answer.response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            drop(answer);
             return self.manifest(name, reference).await.map(Described::from);
         }
-        let response = self.judged(response)?;
+        let Answer { response, held } = self.judged(answer)?;
+        // A GET that may follow takes a place of its own.
+        drop(held);
         let headers = response.headers();
         let size = headers.get(http::header::CONTENT_LENGTH);
         let size = size.and_then(|size| size.to_str().ok()?.parse::<u64>().ok()).filter(|size| *size > 0);
@@ -55,10 +59,10 @@ impl Registry {
         name: &UpstreamName,
         reference: &Reference,
     ) -> Result<Fetched, UpstreamError> {
-        let response = self.ask(manifest(Method::GET, name, reference)).await?;
-        let named = self.named(response.headers())?;
-        let media_type = media_type(response.headers());
-        let bytes = self.whole(response, BYTES_MAX).await?;
+        let answer = self.ask(manifest(Method::GET, name, reference)).await?;
+        let named = self.named(answer.response.headers())?;
+        let media_type = media_type(answer.response.headers());
+        let bytes = self.whole(answer, BYTES_MAX).await?;
         let digest = match (reference, named) {
             (Reference::Digest(digest), named) => self.same(digest, named)?,
             (Reference::Tag(_), Some(named)) => named,
@@ -103,7 +107,14 @@ impl From<Fetched> for Described {
 
 fn manifest<'a>(method: Method, name: &'a UpstreamName, reference: &Reference) -> Ask<'a> {
     let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(ACCEPTED))]);
-    Ask { method, name, path: format!("manifests/{reference}"), query: Vec::new(), headers }
+    Ask {
+        method,
+        kind: Kind::Manifest,
+        name,
+        path: format!("manifests/{reference}"),
+        query: Vec::new(),
+        headers,
+    }
 }
 
 /// The media type of the header, without what follows it.

@@ -1,64 +1,37 @@
-//! One upstream registry, and the table of those that are known.
+//! One upstream registry: asking it, within its budget and with what it wants to be shown.
+//!
+//! Always holds: one exchange, tokens and redirects included, ends within twice the timeout once its turn came.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode};
-use reqwest::{Client, Response, Url};
+use http::header::ACCEPT_ENCODING;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use reqwest::{Response, Url};
+use tokio::time::timeout;
 use trow_api::pull::{Host, UpstreamName};
 
-use super::answers::{Rules, UpstreamError};
+use super::answers::UpstreamError;
 use super::body::{self, Unread};
-use super::settings::{HostSettings, UpstreamSettings};
+use super::budget::{Budget, Held, Share, retry_after};
+use super::challenge;
+use super::clients::Clients;
+use super::credentials::{Credentials, Login, Source};
+use super::helper::Helpers;
+use super::hops::{self, NoAnswer, Request};
+use super::marker::Marker;
+use super::meter::{Flying, Kind, Meter};
+use super::settings::HostSettings;
+use super::tokens::Tokens;
 
 /// When to try again what failed for a reason that does not say.
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 
-/// The settings, and the registries that were asked so far.
-pub(super) struct Known {
-    settings: UpstreamSettings,
-    registries: Mutex<HashMap<Host, Arc<Registry>>>,
-}
-
-impl Known {
-    pub(super) fn new(settings: UpstreamSettings) -> Known {
-        Known { settings, registries: Mutex::default() }
-    }
-
-    pub(super) fn rules(&self, name: &UpstreamName) -> Rules {
-        let host = self.settings.of(name.host());
-        Rules {
-            allowed: self.settings.allows(name),
-            offline: self.settings.offline,
-            freshness: host.freshness,
-            follow_deletes: host.follow_deletes,
-            needs_user: false,
-        }
-    }
-
-    /// The registry of a name that may be asked for now.
-    pub(super) fn registry(&self, name: &UpstreamName) -> Result<Arc<Registry>, UpstreamError> {
-        self.settings.allows(name).map_err(UpstreamError::Denied)?;
-        let host = name.host();
-        if self.settings.offline {
-            return Err(UpstreamError::Denied(format!(
-                "upstream {host}: nobody is asked: upstream.offline = true"
-            )));
-        }
-        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(registry) = registries.get(host) {
-            return Ok(registry.clone());
-        }
-        let registry = Arc::new(Registry::new(host.clone(), self.settings.of(host).clone())?);
-        registries.insert(host.clone(), registry.clone());
-        Ok(registry)
-    }
-}
-
 /// What is asked of a registry.
 pub(super) struct Ask<'a> {
     pub(super) method: Method,
+    pub(super) kind: Kind,
     pub(super) name: &'a UpstreamName,
     /// Below the repository, as `tags/list`.
     pub(super) path: String,
@@ -66,75 +39,146 @@ pub(super) struct Ask<'a> {
     pub(super) headers: HeaderMap,
 }
 
+/// What it answered.
+pub(super) struct Answer {
+    pub(super) response: Response,
+    /// Its place in the budget, to be kept for as long as the body is read.
+    pub(super) held: (Held, Flying),
+}
+
 /// One upstream registry.
 pub(super) struct Registry {
-    host: Host,
-    endpoint: Url,
+    pub(super) host: Host,
+    pub(super) endpoint: Url,
     pub(super) settings: HostSettings,
-    client: Client,
+    pub(super) clients: Arc<Clients>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) tokens: Tokens,
+    pub(super) budget: Arc<Budget>,
+    pub(super) credentials: Result<Arc<Credentials>, String>,
+    /// The file of credentials was named for this registry alone.
+    pub(super) own_credentials: bool,
+    pub(super) helpers: Arc<Helpers>,
+    pub(super) marker: Marker,
 }
 
 impl Registry {
-    fn new(host: Host, settings: HostSettings) -> Result<Registry, UpstreamError> {
-        let bad = |why: &str| UpstreamError::Bad(format!("upstream {host}: {why}"));
-        let endpoint = settings.endpoint_of(&host).ok_or_else(|| bad("its endpoint is no address"))?;
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::limited(5))
-            .connect_timeout(settings.timeout)
-            .http1_only()
-            .build()
-            .map_err(|_| bad("this node cannot make a client for it"))?;
-        Ok(Registry { host, endpoint, settings, client })
-    }
-
-    /// An error of this upstream.
-    pub(super) fn bad(&self, why: impl std::fmt::Display) -> UpstreamError {
-        UpstreamError::Bad(format!("upstream {}: {why}", self.host))
-    }
-
-    /// It cannot be asked now.
-    pub(super) fn unavailable(&self, why: impl std::fmt::Display, retry: Duration) -> UpstreamError {
-        UpstreamError::Unavailable { why: format!("upstream {}: {why}", self.host), retry }
-    }
-
     /// Asks, and gives the answer if it is one of success.
-    pub(super) async fn ask(&self, ask: Ask<'_>) -> Result<Response, UpstreamError> {
-        let response = self.exchange(ask).await?;
-        self.judged(response)
+    pub(super) async fn ask(&self, ask: Ask<'_>) -> Result<Answer, UpstreamError> {
+        let answer = self.exchange(ask).await?;
+        self.judged(answer)
     }
 
     /// Asks, and gives whatever the answer is.
-    pub(super) async fn exchange(&self, ask: Ask<'_>) -> Result<Response, UpstreamError> {
+    pub(super) async fn exchange(&self, ask: Ask<'_>) -> Result<Answer, UpstreamError> {
+        let share = match (ask.kind, &ask.method) {
+            (Kind::Blob, _) => Share::Blob,
+            (Kind::Manifest, &Method::GET) => Share::Manifest,
+            _ => Share::Small,
+        };
+        let held =
+            self.budget.enter(share).await.map_err(|spent| self.unavailable(spent.why, spent.retry))?;
+        let held = (held, self.meter.flying(&self.host));
+        let slow = |_| self.unavailable("does not answer in time", RETRY);
+        let response = timeout(self.settings.timeout * 2, self.shown(&ask, share)).await.map_err(slow)??;
+        Ok(Answer { response, held })
+    }
+
+    /// Asks, and once more with what the registry then wants to be shown.
+    async fn shown(&self, ask: &Ask<'_>, share: Share) -> Result<Response, UpstreamError> {
+        let login = self.login(ask.name).await?;
+        let shown = self.authorization(ask.name, login.as_ref()).await?;
+        let response = self.send(ask, share, shown.clone()).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let Some(challenge) = challenge::of(response.headers()) else { return Ok(response) };
+        match self.answer(ask.name, login.as_ref(), &challenge, shown.as_ref()).await? {
+            Some(fresh) => self.send(ask, share, Some(fresh)).await,
+            None => Ok(response),
+        }
+    }
+
+    async fn send(
+        &self,
+        ask: &Ask<'_>,
+        share: Share,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Response, UpstreamError> {
         let mut url = self.endpoint.clone();
         url.set_path(&format!("{}/v2/{}/{}", url.path().trim_end_matches('/'), ask.name.repo(), ask.path));
-        url.query_pairs_mut().extend_pairs(&ask.query);
-        let sent = self.client.request(ask.method, url).headers(ask.headers).send();
-        match tokio::time::timeout(self.settings.timeout, sent).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(_)) => Err(self.unavailable("cannot be reached", RETRY)),
-            Err(_) => Err(self.unavailable("does not answer in time", RETRY)),
+        if !ask.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&ask.query);
+        }
+        let mut headers = ask.headers.clone();
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        self.marker.mark(&mut headers);
+        let request = Request { method: ask.method.clone(), url, headers, authorization, form: None };
+        let sent = hops::follow(&self.clients, request, self.settings.insecure, self.settings.timeout).await;
+        let status = sent.as_ref().ok().map(Response::status);
+        self.meter.count(&self.host, ask.kind, &ask.method, status);
+        let response = sent.map_err(|why| self.no_answer(why))?;
+        self.budget.heard(share, response.status(), response.headers());
+        self.meter.limits(&self.host, response.headers());
+        Ok(response)
+    }
+
+    /// What to prove with who asks.
+    async fn login(&self, name: &UpstreamName) -> Result<Option<Login>, UpstreamError> {
+        let credentials = self.credentials.as_ref().map_err(|_| {
+            self.unavailable("its credentials cannot be read by this node, whose log says why", RETRY)
+        })?;
+        match credentials.find(name, self.own_credentials) {
+            None => Ok(None),
+            Some(Source::Here(login)) => Ok(Some(login)),
+            Some(Source::Helper { helper, server }) => {
+                let said = self.helpers.get(&helper, &server).await;
+                said.map_err(|why| self.unavailable(why, RETRY))
+            }
         }
     }
 
     /// An answer of success, or what another one means.
-    pub(super) fn judged(&self, response: Response) -> Result<Response, UpstreamError> {
-        match response.status() {
-            StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
-            StatusCode::NOT_FOUND => Err(UpstreamError::NotFound),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(UpstreamError::Denied(format!(
-                "upstream {}: does not let this registry have it",
-                self.host
-            ))),
-            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                Err(self.unavailable(format_args!("answered {}", status.as_u16()), RETRY))
-            }
-            status => Err(self.bad(format_args!("answered {}", status.as_u16()))),
+    pub(super) fn judged(&self, answer: Answer) -> Result<Answer, UpstreamError> {
+        let status = answer.response.status();
+        let retry = || retry_after(answer.response.headers()).unwrap_or(RETRY);
+        match status.as_u16() {
+            200 | 206 => Ok(answer),
+            404 => Err(UpstreamError::NotFound),
+            401 | 403 => Err(self.denied()),
+            429 => Err(self.unavailable("its rate limit is reached", retry())),
+            508 => Err(self.bad("is this registry itself, or leads back to it")),
+            code @ (408 | 500..) => Err(self.unavailable(format_args!("answered {code}"), retry())),
+            code => Err(self.bad(format_args!("answered {code}"))),
+        }
+    }
+
+    /// It gives this to others, if to anybody.
+    pub(super) fn denied(&self) -> UpstreamError {
+        UpstreamError::Denied(format!(
+            "upstream {}: does not give this to this registry: it does not exist there, or takes other credentials",
+            self.host
+        ))
+    }
+
+    pub(super) fn bad(&self, why: impl Display) -> UpstreamError {
+        UpstreamError::Bad(format!("upstream {}: {why}", self.host))
+    }
+
+    pub(super) fn unavailable(&self, why: impl Display, retry: Duration) -> UpstreamError {
+        UpstreamError::Unavailable { why: format!("upstream {}: {why}", self.host), retry }
+    }
+
+    pub(super) fn no_answer(&self, why: NoAnswer) -> UpstreamError {
+        match why {
+            NoAnswer::Refused(why) => self.bad(why),
+            NoAnswer::Unreachable(why) => self.unavailable(why, RETRY),
         }
     }
 
     /// The whole body of an answer.
-    pub(super) async fn whole(&self, response: Response, most: usize) -> Result<bytes::Bytes, UpstreamError> {
+    pub(super) async fn whole(&self, answer: Answer, most: usize) -> Result<bytes::Bytes, UpstreamError> {
+        let Answer { response, held: _held } = answer;
         body::whole(response, most, self.settings.timeout).await.map_err(|unread| match unread {
             Unread::TooLong => self.bad(format_args!("answered more than {} MiB", most >> 20)),
             Unread::Broken => self.unavailable("broke off", RETRY),

@@ -4,7 +4,7 @@
 //! configuration, which is that module's.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -100,6 +100,17 @@ impl UpstreamSettings {
     /// Those of a host.
     pub fn of(&self, host: &Host) -> &HostSettings {
         self.hosts.get(host).unwrap_or(&self.everybody)
+    }
+
+    /// The files of credentials.
+    pub(super) fn auth_files(&self) -> impl Iterator<Item = &Path> {
+        let own = self.hosts.values().filter_map(|host| host.auth_file.as_deref());
+        self.everybody.auth_file.as_deref().into_iter().chain(own)
+    }
+
+    /// The files of authorities.
+    pub(super) fn authorities(&self) -> impl Iterator<Item = &Path> {
+        self.hosts.values().filter_map(|host| host.ca.as_deref())
     }
 
     /// Whether a repository may be asked for, or why not.

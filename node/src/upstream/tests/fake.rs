@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, StatusCode};
 use trow_api::pull::{Host, UpstreamName};
 use trow_raft::Digest;
 
-use crate::upstream::{HostSettings, Registries, UpstreamSettings};
+use crate::upstream::{HostSettings, Marker, Proxies, Registries, System, UpstreamSettings};
 
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// How long anything in these tests may take.
@@ -25,6 +25,7 @@ pub struct Seen {
     pub path: String,
     pub query: String,
     pub headers: HeaderMap,
+    pub body: String,
 }
 
 impl Seen {
@@ -60,9 +61,11 @@ impl Fake {
         let router = axum::Router::new().fallback(move |request: Request| {
             let (told, answer) = (told.clone(), answer.clone());
             async move {
-                let (parts, _) = request.into_parts();
+                let (parts, body) = request.into_parts();
+                let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+                let body = String::from_utf8(body.to_vec()).unwrap();
                 let (path, query) = (parts.uri.path().to_owned(), parts.uri.query().unwrap_or("").to_owned());
-                let seen = Seen { method: parts.method, path, query, headers: parts.headers };
+                let seen = Seen { method: parts.method, path, query, headers: parts.headers, body };
                 told.lock().unwrap().push(seen.clone());
                 answer(seen).await
             }
@@ -101,7 +104,25 @@ impl Fake {
 /// A client that knows `registry.test` by these settings.
 pub fn registries(host: HostSettings) -> Registries {
     let hosts = [(host_named("registry.test"), host)].into();
-    Registries::new(UpstreamSettings { hosts, ..UpstreamSettings::default() })
+    Registries::with(
+        UpstreamSettings { hosts, ..UpstreamSettings::default() },
+        Marker::of("test"),
+        Arc::new(System),
+        Proxies::none(),
+    )
+}
+
+/// A client that knows the registry by its settings, with this file of credentials.
+pub fn settled(fake: &Fake, file: &str) -> Registries {
+    settled_with(fake.settings(), file)
+}
+
+/// The same, by other settings.
+pub fn settled_with(settings: HostSettings, file: &str) -> Registries {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("auth.json");
+    std::fs::write(&path, file).unwrap();
+    registries(HostSettings { auth_file: Some(path), ..settings })
 }
 
 pub fn host_named(text: &str) -> Host {
