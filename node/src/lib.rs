@@ -30,6 +30,7 @@ mod cache;
 mod upstream;
 
 mod copies;
+mod evict;
 mod peer_blobs;
 mod repair;
 mod replicated;

@@ -131,6 +131,8 @@ impl Collector for NodeMetrics {
         let disk = self.store.disk();
         let kinds = [("total", disk.total), ("free", disk.free), ("blobs", disk.blobs)];
         labelled(&mut out, "trow_disk_bytes", "The file system of the data directory", "kind", &kinds)?;
+        let cached = self.store.cached().bytes;
+        gauge(&mut out, "trow_cache_bytes", "Bytes of cached blobs on this node's disk", cached)?;
         let uploads = self.blobs.stats();
         let roles = [("home", uploads.home), ("mirror", uploads.mirror)];
         labelled(&mut out, "trow_uploads", "Open uploads by what this node is to them", "role", &roles)?;

@@ -74,7 +74,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     let (content, upkeep) = content::build(config, &disk, &cluster, store, planted);
     let peers = cluster::serve(ports.peers, &cluster, &content);
 
-    let counted = health.show(config, tls.as_ref(), &cluster, &content, &upkeep.repair)?;
+    let counted = health.show(config, tls.as_ref(), &cluster, &content, &upkeep)?;
     let router = clients::router(api, &disk, &cluster, &content, counted);
     let confirmed = ready::confirmed(&cluster.metadata, &mut tasks);
     let serving = Arc::new(AtomicBool::new(false));
@@ -91,6 +91,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     };
     tasks.spawn(upkeep.repair.run());
     tasks.spawn(upkeep.sweeper.run());
+    tasks.spawn(upkeep.evictor.run());
 
     let outcome = end::reached(signals, member, &mut clients, &cluster.peers, &confirmed).await;
     Running { health, closing, clients, uploads: content.blobs, tasks, cluster, peers }.stop().await;

@@ -28,21 +28,24 @@ mod tests;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::{fs, io};
 
 use bytes::Bytes;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use trow_api::hot::CacheStats;
 use trow_raft::{Algorithm, Digest, Evidence, Generation, NodeId, Planted};
 
+pub use cached::CachedFile;
 #[cfg(test)]
-pub use cached::{CachedFile, CachedTotals};
+pub use cached::CachedTotals;
 pub use error::{HoldError, ReadError, StoreError};
 pub use ledger::Acknowledged;
 pub use read::BlobBody;
 pub use small::SMALL;
+pub(crate) use space::headroom;
+pub use space::{MakeRoom, Reserved};
 pub use stage::Staged;
 
 /// Bytes that one checksum covers, and the most that a read yields at once.
@@ -71,6 +74,10 @@ struct Inner {
     damaged: broadcast::Sender<Digest>,
     /// Counts the blobs that were found damaged.
     quarantined: AtomicU64,
+    /// Asked before a cached file is begun.
+    make_room: OnceLock<space::MakeRoom>,
+    /// Notified when the disk was found full up to the headroom.
+    short: Notify,
 }
 
 /// A blob that is verified and durable here: what evidence is made from.
@@ -141,6 +148,8 @@ impl Store {
             touched: (0..=u8::MAX).map(|_| AtomicU64::new(0)).collect(),
             damaged: broadcast::Sender::new(1024),
             quarantined: AtomicU64::new(0),
+            make_room: OnceLock::new(),
+            short: Notify::new(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }
@@ -173,6 +182,12 @@ impl Store {
     /// evidence given so far is void. Older generations are ignored.
     pub fn adopt_generation(&self, agreed: Generation) {
         self.inner.ledger().adopt(agreed);
+    }
+
+    /// Whether what processes before this one acknowledged is void, so that the ledger of this one
+    /// knows of every acknowledgement that counts.
+    pub fn is_fenced(&self) -> bool {
+        self.inner.ledger().is_fenced()
     }
 
     /// How many blobs the current generation keeps from being unlinked, which only a fence ends.

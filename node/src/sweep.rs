@@ -113,7 +113,9 @@ impl Sweeper {
                     Err(err) => tracing::debug!(cause = %err, "the sweep is tried again"),
                 }
                 if full && swept.is_ok() {
-                    full_at = Instant::now() + FULL;
+                    // What is taken for cached until it is known better is looked at again soon.
+                    let soon = if self.store.knows_cached() { FULL } else { RETRY.1 };
+                    full_at = Instant::now() + soon;
                 }
                 (next, retry) = match swept {
                     Ok(Swept { left: 0, .. }) => (Instant::now() + PAUSE, RETRY.0),
@@ -172,7 +174,10 @@ impl Sweeper {
     }
 
     /// Starts a new generation: agreed on and applied here before it returns.
-    async fn fence(&self) -> Result<Generation, SweepError> {
+    ///
+    /// # Errors
+    /// See [`SweepError`]; acknowledgements are as they were.
+    pub async fn fence(&self) -> Result<Generation, SweepError> {
         let me = self.agreed.me;
         let member = (self.agreed.view)()?.member(me)?.ok_or(SweepError::NoMember)?;
         let generation = self.store.reserve_generation(member.generation).await?;
@@ -209,7 +214,7 @@ impl Sweeper {
                     Ok(view) => view,
                     Err(_) => return false,
                 };
-                let cached = store.is_cached(&digest);
+                let cached = may_be_cached(&store, &digest);
                 rule::may_unlink(&view, agreed.me, &digest, acknowledged, cached, &said, planted)
                     .unwrap_or(false)
             };
@@ -261,4 +266,9 @@ impl Sweeper {
         }
         Ok(confirmed)
     }
+}
+
+/// Whether a file is cached, or whether it is cannot be said yet.
+fn may_be_cached(store: &Store, digest: &Digest) -> bool {
+    store.is_cached(digest) || !store.knows_cached()
 }

@@ -32,6 +32,9 @@ pub(super) fn rules(config: &Config, r: &mut Reader) {
         }
     }
     upstream::rules(config, r);
+    if config.cache.low >= config.cache.high {
+        r.problem("cache.low", "must be below cache.high");
+    }
     later(config, r);
 }
 
@@ -168,9 +171,6 @@ fn files(config: &Config, r: &mut Reader) {
 /// Rules of capabilities that are not in this version, so that a file stays valid later.
 fn later(config: &Config, r: &mut Reader) {
     let later = &config.later;
-    if later.cache_low >= later.cache_high {
-        r.problem("cache.low", "must be below cache.high");
-    }
     for (key, names) in
         [("server.hostnames", &config.server.hostnames), ("webhook.hostnames", &later.webhook_hostnames)]
     {

@@ -145,7 +145,7 @@ fn settings_without_effect_are_named_when_they_differ_from_their_defaults() {
     let toml = "[gc]\ngrace = \"24h\"\ninterval = \"2h\"\n[cache]\nhigh = \"95%\"\n\
                 [prefixes]\nhub = \"docker.io\"\n";
     let (_, idle) = load(toml, &[("TROW_SCRUB_RATE", "1MiB/s")], vec![]).unwrap();
-    let expected = ["cache.high", "gc.interval", "scrub.rate"];
+    let expected = ["gc.interval", "scrub.rate"];
     assert_eq!(idle, expected);
 }
 
@@ -159,6 +159,27 @@ fn broken_rules_name_where_the_setting_was_given() {
     {
         assert!(problems.contains(part), "{part} is missing in:\n{problems}");
     }
+}
+
+#[test]
+fn the_marks_of_the_cache_are_shares_with_the_low_one_below() {
+    let (config, _) = load("[cache]\nhigh = \"50%\"\nlow = \"0%\"\n", &[], vec![]).unwrap();
+    assert_eq!((config.cache.high.0, config.cache.low.0), (50, 0));
+    for (high, low, key) in [
+        ("50%", "60%", "cache.low"),
+        ("50%", "50%", "cache.low"),
+        ("0%", "0%", "cache.low"),
+        ("101%", "80%", "cache.high"),
+        ("-1%", "80%", "cache.high"),
+        ("90", "80%", "cache.high"),
+        ("90%", "a lot", "cache.low"),
+    ] {
+        let toml = format!("[cache]\nhigh = \"{high}\"\nlow = \"{low}\"\n");
+        let problems = load(&toml, &[], vec![]).unwrap_err().join("\n");
+        assert!(problems.contains(key), "{high} {low}: {problems}");
+    }
+    // A low mark that is left as it is counts as well.
+    assert!(load("[cache]\nhigh = \"70%\"\n", &[], vec![]).unwrap_err().join("\n").contains("cache.low"));
 }
 
 #[test]

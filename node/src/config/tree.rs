@@ -42,6 +42,8 @@ pub struct Config {
     pub registry: Registry,
     /// Who may pull and push.
     pub auth: Auth,
+    /// How full the disk may be for what is cached.
+    pub cache: CacheSettings,
     /// Registries that are pulled through, and prefixes that stand for them.
     pub upstream: UpstreamSettings,
     /// Settings of capabilities that are not in this version: read and checked, then unused.
@@ -131,6 +133,15 @@ pub struct Auth {
     pub anonymous_push: bool,
 }
 
+/// Shares of the disk between which what is cached is evicted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CacheSettings {
+    /// Above this the least recently used goes.
+    pub high: Percent,
+    /// Down to this.
+    pub low: Percent,
+}
+
 /// Settings of capabilities that are not in this version.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Later {
@@ -141,8 +152,6 @@ pub(super) struct Later {
     pub(super) webhook_max_staleness: Duration,
     pub(super) gc_interval: Duration,
     pub(super) scrub_rate: ByteRate,
-    pub(super) cache_high: Percent,
-    pub(super) cache_low: Percent,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -205,6 +214,10 @@ impl Config {
                 delete: r.or("registry.delete", true),
             },
             auth,
+            cache: CacheSettings {
+                high: r.or("cache.high", Percent(90)),
+                low: r.or("cache.low", Percent(80)),
+            },
             upstream: upstream::read(r),
             later: Later::read(r),
         }
@@ -221,8 +234,6 @@ impl Later {
             webhook_max_staleness: r.or("webhook.max_staleness", 5 * MINUTE),
             gc_interval: r.or("gc.interval", HOUR),
             scrub_rate: r.or("scrub.rate", ByteRate(20 << 20)),
-            cache_high: r.or("cache.high", Percent(90)),
-            cache_low: r.or("cache.low", Percent(80)),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{settings, wiring};
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::copies::audit::Auditor;
+use crate::evict::Evictor;
 use crate::peer::StatusFn;
 use crate::peer_blobs::PeerBlobs;
 use crate::repair::Repair;
@@ -32,6 +33,7 @@ pub(super) struct Content {
 pub(super) struct Upkeep {
     pub repair: Repair,
     pub sweeper: Sweeper,
+    pub evictor: Evictor,
 }
 
 /// Builds both over `store`.
@@ -60,6 +62,7 @@ pub(super) fn build(
     );
     let status = wiring::status(me, metadata.clone(), store.clone(), auditor.clone(), blobs.clone());
     let repair = Repair::new(store.clone(), agreed.clone(), others.clone(), config.repair_rate.0);
-    let sweeper = Sweeper::new(store.clone(), agreed, others, planted);
-    (Content { store, blobs, cache, auditor, status }, Upkeep { repair, sweeper })
+    let sweeper = Sweeper::new(store.clone(), agreed.clone(), others, planted);
+    let evictor = Evictor::new(store.clone(), agreed, sweeper.clone(), settings::watermarks(config));
+    (Content { store, blobs, cache, auditor, status }, Upkeep { repair, sweeper, evictor })
 }

@@ -13,13 +13,12 @@ use trow_api::{HttpMetrics, Replies};
 use trow_raft::NodeId;
 
 use super::cluster::Cluster;
-use super::content::Content;
+use super::content::{Content, Upkeep};
 use super::settings;
 use crate::certificate::ServerTls;
 use crate::config::Config;
 use crate::metrics::{self, NodeMetrics};
 use crate::ops::{self, Ops, Readiness};
-use crate::repair::Repair;
 
 /// What the parts that come later report to.
 pub(super) struct Health {
@@ -58,7 +57,7 @@ impl Health {
         tls: Option<&ServerTls>,
         cluster: &Cluster,
         content: &Content,
-        repair: &Repair,
+        upkeep: &Upkeep,
     ) -> anyhow::Result<Counted> {
         let mut registry =
             self.registry.lock().map_err(|_| anyhow::anyhow!("the registry of metrics is lost"))?;
@@ -74,7 +73,8 @@ impl Health {
             limits: settings::limits(config),
         }));
         cluster.metadata.register(&mut registry);
-        repair.meter().register(&mut registry);
+        upkeep.repair.meter().register(&mut registry);
+        upkeep.evictor.meter().register(&mut registry);
         if let Some(tls) = tls {
             tls.register(&mut registry);
         }

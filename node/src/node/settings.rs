@@ -12,6 +12,7 @@ use trow_raft::{Member, MemberState, NodeId};
 use super::ports::Addresses;
 use crate::certificate::{self, ServerTls};
 use crate::config::{Config, WithoutQuorum};
+use crate::evict::Watermarks;
 use crate::replicated::Limits;
 use crate::store::Store;
 use crate::users;
@@ -56,6 +57,11 @@ pub(super) fn limits(config: &Config) -> Limits {
         max_sessions: usize::try_from(config.uploads.max_sessions).unwrap_or(usize::MAX),
         max_bytes: config.uploads.max_bytes.0,
     }
+}
+
+/// Between which the cache keeps the disk.
+pub(super) fn watermarks(config: &Config) -> Watermarks {
+    Watermarks { high: config.cache.high.0, low: config.cache.low.0 }
 }
 
 /// How clients are served with TLS, if they are; the certificate is followed until `closing`.

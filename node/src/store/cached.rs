@@ -153,11 +153,10 @@ impl Store {
     }
 
     /// Up to `count` cached files that `pass` lets through, the least recently used first.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the evictor, which is not built yet"))]
     pub fn oldest_cached(&self, count: usize, pass: impl Fn(&CachedFile) -> bool) -> Vec<CachedFile> {
         let files = self.inner.cached.lock();
         // A heap of the oldest so far, the newest of them on top: memory for `count` whatever is here.
-        let mut heap: BinaryHeap<(u64, Digest, u64)> = BinaryHeap::with_capacity(count + 1);
+        let mut heap: BinaryHeap<(u64, Digest, u64)> = BinaryHeap::new();
         for (digest, row) in &files.rows {
             if heap.len() == count && heap.peek().is_none_or(|(newest, ..)| *newest <= row.accessed) {
                 continue;
@@ -173,9 +172,18 @@ impl Store {
         oldest.map(|(accessed, digest, size)| CachedFile { digest, size, accessed }).collect()
     }
 
+    /// All cached files, unordered.
+    pub fn all_cached(&self) -> Vec<Digest> {
+        self.inner.cached.lock().rows.keys().copied().collect()
+    }
+
+    /// When the file was last asked for, in ms since 1970, if it is cached.
+    pub fn accessed(&self, digest: &Digest) -> Option<u64> {
+        self.inner.cached.lock().rows.get(digest).map(|row| row.accessed)
+    }
+
     /// Counts the file of a blob that became durable as cached no more: repair, sweep and evidence
-    /// go by the state.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the evictor, which is not built yet"))]
+    /// go by the state. Blocks.
     pub fn is_durable_now(&self, digest: &Digest) {
         let _lock = self.inner.locks.lock(digest);
         self.inner.uncache(digest);
@@ -184,13 +192,11 @@ impl Store {
     /// Whether every cached file is known to be one. Until [`Store::all_cached_known`] the sweeper
     /// must leave alone what the state does not know: an index that was lost or not closed may have
     /// forgotten some.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the evictor, which is not built yet"))]
     pub fn knows_cached(&self) -> bool {
         self.inner.cached.known.load(Ordering::Acquire)
     }
 
     /// Says that every file that is cached was counted as one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the evictor, which is not built yet"))]
     pub fn all_cached_known(&self) {
         self.inner.cached.known.store(true, Ordering::Release);
     }
@@ -200,7 +206,6 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be looked at.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the evictor, which is not built yet"))]
     pub fn count_as_cached(&self, digest: &Digest) -> Result<bool, StoreError> {
         let _lock = self.inner.locks.lock(digest);
         let path = self.inner.layout.blob(digest);

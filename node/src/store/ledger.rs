@@ -29,6 +29,8 @@ pub struct Acknowledged {
 }
 
 pub(super) struct Ledger {
+    /// The highest in which an earlier process can have acknowledged anything.
+    opened: Generation,
     current: Generation,
     reserved: Generation,
     now: HashSet<Digest>,
@@ -51,11 +53,22 @@ impl Ledger {
             }
             Err(err) => return Err(StoreError::io("read", file, err)),
         };
-        Ok(Ledger { current: generation, reserved: generation, now: HashSet::new(), before: HashSet::new() })
+        Ok(Ledger {
+            opened: generation,
+            current: generation,
+            reserved: generation,
+            now: HashSet::new(),
+            before: HashSet::new(),
+        })
     }
 
     pub(super) fn current(&self) -> Generation {
         self.current
+    }
+
+    /// Whether what earlier processes acknowledged is void: a fence that came after them is agreed on.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.current > self.opened
     }
 
     /// Acknowledges a digest; the caller holds its lock.
@@ -143,7 +156,10 @@ mod tests {
         let digest = Digest::sha256(b"x");
         assert_eq!(ledger.acknowledge(&digest), Generation(1));
         assert_eq!(ledger.look(&digest), Acknowledged { now: true, before: false });
+        ledger.adopt(Generation(1));
+        assert!(!ledger.is_fenced(), "an earlier process acknowledged in it");
         ledger.adopt(Generation(2));
+        assert!(ledger.is_fenced());
         ledger.adopt(Generation(2));
         assert_eq!(ledger.look(&digest), Acknowledged { now: false, before: true });
         ledger.adopt(Generation(3));

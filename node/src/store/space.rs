@@ -1,12 +1,18 @@
 //! Room on the disk, and the headroom that blobs leave to consensus.
 //!
 //! Blobs stop before the disk is full, so that the log can still be written when clients are
-//! told 507; deleting and reading need no room.
+//! told 507; deleting and reading need no room. Cached files stop earlier, where whoever evicts
+//! them says.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::future::BoxFuture;
 use rustix::fs::statvfs;
+use trow_raft::Algorithm;
 
-use super::Inner;
 use super::error::StoreError;
+use super::{Inner, Staged, Store};
 
 /// The share of the disk that blobs leave free, as a divisor.
 const HEADROOM_SHARE: u64 = 20;
@@ -25,14 +31,79 @@ impl Inner {
     pub(super) fn room(&self, bytes: u64) -> Result<(), StoreError> {
         let (total, free) = self.statvfs()?;
         if free < bytes.saturating_add(headroom(total)) {
+            self.short.notify_one();
             return Err(StoreError::NoSpace);
         }
         Ok(())
     }
 }
 
+impl Store {
+    /// Has whoever evicts cached files asked for room before one is begun. It must not keep this
+    /// store alive. The first one stays.
+    pub fn make_room_with(&self, make: MakeRoom) {
+        let _ = self.inner.make_room.set(make);
+    }
+
+    /// Waits until somebody found the disk full up to the headroom.
+    pub async fn is_short(&self) {
+        self.inner.short.notified().await;
+    }
+
+    /// As [`Store::stage`], for a file of `size` bytes, if that is known, that will only be cached:
+    /// it is not begun where it would take the room that pushes need, though all were evicted that
+    /// may be.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`], also where a push would find space.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for fills, which are not built yet"))]
+    pub async fn stage_cached(
+        &self,
+        hint: Option<Algorithm>,
+        size: Option<u64>,
+    ) -> Result<Staged, StoreError> {
+        let reserved = match self.inner.make_room.get() {
+            Some(make) => Some(make(size.unwrap_or(0)).await.ok_or(StoreError::NoSpace)?),
+            None => None,
+        };
+        let mut staged = self.stage(hint).await?;
+        staged.reserve(reserved);
+        Ok(staged)
+    }
+}
+
+/// Gives room for so many bytes of a cached file, or says that there is none.
+pub type MakeRoom = Arc<dyn Fn(u64) -> BoxFuture<'static, Option<Reserved>> + Send + Sync>;
+
+/// Bytes that a cached file on its way will take. Given back as they are written, which the disk
+/// then shows, or when it is dropped.
+#[derive(Debug)]
+pub struct Reserved {
+    all: Arc<AtomicU64>,
+    left: u64,
+}
+
+impl Reserved {
+    /// Of `bytes`, which were added to `all` already.
+    pub fn of(all: &Arc<AtomicU64>, bytes: u64) -> Reserved {
+        Reserved { all: Arc::clone(all), left: bytes }
+    }
+
+    pub(super) fn wrote(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.left);
+        self.left -= bytes;
+        self.all.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.wrote(self.left);
+    }
+}
+
 /// What a disk of `total` bytes keeps free: a twentieth within bounds, never above a quarter.
-fn headroom(total: u64) -> u64 {
+pub(crate) fn headroom(total: u64) -> u64 {
     (total / HEADROOM_SHARE).clamp(*HEADROOM.start(), *HEADROOM.end()).min(total / 4)
 }
 

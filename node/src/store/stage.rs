@@ -17,6 +17,7 @@ use trow_raft::{Algorithm, Digest};
 use super::checksum::{Builder, Checksums};
 use super::error::{HoldError, StoreError};
 use super::hash::{Hasher, hash};
+use super::space::Reserved;
 use super::{Held, Inner, blocking, joined};
 
 /// Bytes hashed and written at once.
@@ -31,6 +32,7 @@ pub struct Staged {
     gathered: Vec<Bytes>,
     gathered_len: usize,
     state: State,
+    reserved: Option<Reserved>,
 }
 
 /// The running hashes, here or with the batch that is under way.
@@ -96,7 +98,13 @@ impl Staged {
             gathered: Vec::new(),
             gathered_len: 0,
             state: State::Idle(Box::new(digester)),
+            reserved: None,
         })
+    }
+
+    /// Room that was made for it, to be given back as it is written.
+    pub(super) fn reserve(&mut self, reserved: Option<Reserved>) {
+        self.reserved = reserved;
     }
 
     /// Appends bytes. A dropped (cancelled) call appended all of `bytes` or nothing.
@@ -215,6 +223,9 @@ impl Staged {
             return Err(self.broken());
         };
         self.file.inner.room(self.gathered_len as u64)?;
+        if let Some(reserved) = &mut self.reserved {
+            reserved.wrote(self.gathered_len as u64);
+        }
         let batch = Arc::new(std::mem::take(&mut self.gathered));
         self.gathered_len = 0;
         let hashed = Arc::clone(&batch);

@@ -6,7 +6,7 @@ use trow_raft::state::View;
 use trow_raft::{Digest, Touched, Variant};
 
 use super::rule::{self, Candidate};
-use super::{SweepError, Sweeper};
+use super::{SweepError, Sweeper, may_be_cached};
 use crate::store::Acknowledged;
 
 /// What a first look found; nothing is unlinked on its word.
@@ -61,7 +61,8 @@ impl Sweeper {
             true => Acknowledged::default(),
             false => self.store.look(digest),
         };
-        match rule::candidate(view, self.agreed.me, digest, acknowledged, self.store.is_cached(digest))? {
+        match rule::candidate(view, self.agreed.me, digest, acknowledged, may_be_cached(&self.store, digest))?
+        {
             Candidate::Keep => {}
             Candidate::Waits => look.waiting += 1,
             Candidate::Sweep => {

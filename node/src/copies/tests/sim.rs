@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
-use trow_raft::command::SYSTEM;
+use trow_raft::command::{LEVEL, SYSTEM};
 use trow_raft::metadata::ProposeError;
 use trow_raft::state::{ApplyEntry, State, View};
 use trow_raft::{
@@ -67,7 +67,7 @@ impl Sim {
             me: me.clone(),
             planted,
         });
-        sim.commit(Command::Birth { cluster: ClusterId(1), rf, level: 1 });
+        sim.commit(Command::Birth { cluster: ClusterId(1), rf, level: LEVEL });
         for node in &sim.nodes {
             let member = Member {
                 id: node.id,
@@ -75,7 +75,7 @@ impl Sim {
                 zone: String::new(),
                 state: MemberState::Joining,
                 generation: node.store.lock().unwrap().generation(),
-                max_level: 1,
+                max_level: LEVEL,
                 weight: 1,
                 client: String::new(),
                 peer: String::new(),
