@@ -2,12 +2,14 @@
 //!
 //! Never does: read or check settings, which is the configuration's.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use trow_api::Auth;
+use trow_api::pull::Host;
 use trow_raft::command::LEVEL;
-use trow_raft::{Member, MemberState, NodeId};
+use trow_raft::{Member, MemberState, NodeId, RepoName};
 
 use super::ports::Addresses;
 use crate::certificate::{self, ServerTls};
@@ -74,7 +76,7 @@ pub(super) fn tls(config: &Config, closing: &CancellationToken) -> anyhow::Resul
 pub(super) fn api(config: &Config, closing: &CancellationToken) -> anyhow::Result<trow_api::Settings> {
     Ok(trow_api::Settings {
         hostnames: config.server.hostnames.clone(),
-        prefixes: std::collections::BTreeMap::new(),
+        prefixes: prefixes(config),
         without_quorum: match config.without_quorum {
             WithoutQuorum::Stale => trow_api::WithoutQuorum::Stale,
             WithoutQuorum::Refuse => trow_api::WithoutQuorum::Refuse,
@@ -84,6 +86,12 @@ pub(super) fn api(config: &Config, closing: &CancellationToken) -> anyhow::Resul
         gc_grace: config.gc_grace,
         auth: auth(config, closing)?,
     })
+}
+
+/// Which registries stand behind which names here: the configuration lets no other names be.
+fn prefixes(config: &Config) -> BTreeMap<RepoName, Host> {
+    let named = config.upstream.prefixes.iter();
+    named.filter_map(|(prefix, host)| Some((prefix.parse().ok()?, host.clone()))).collect()
 }
 
 /// Who may pull and push.
