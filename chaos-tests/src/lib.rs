@@ -8,7 +8,7 @@
 //! - [`binary`], [`ports`], [`process`], [`cluster`]: the program under test, running;
 //! - [`content`], [`client`], [`upload`], [`image`], [`admin`], [`metrics`]: pushing, pulling, asking;
 //! - [`front`], [`conformance`]: one address for all nodes, and the official judge of what it answers;
-//! - [`tool`], [`layout`], [`registry`]: what other people's programs need, and those programs;
+//! - [`tool`], [`layout`], [`registry`], [`containerd`]: what other people's programs need, and those programs;
 //! - [`upstream`]: a registry to pull from, which counts what it is asked and can be made to behave badly;
 //! - [`exposed`]: every metric there is;
 //! - [`history`], [`check`], [`load`], [`kept`], [`mixed`], [`audit`]: what clients saw, and whether it was right;
@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod upload;
 
 pub mod conformance;
+pub mod containerd;
 pub mod front;
 pub mod layout;
 pub mod registry;

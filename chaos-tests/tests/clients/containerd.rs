@@ -1,17 +1,11 @@
 //! containerd: the nodes as mirrors of a name in `hosts.toml`, where it says `ns=` with each request.
-//!
-//! It runs as a process of the test's own with its own directories and in its own mount namespace, and
-//! unpacks without the kernel's help; nothing of another containerd on this machine is touched.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use chaos_tests::containerd::Containerd;
 use chaos_tests::layout::{Layout, blobs};
 use chaos_tests::require;
-use chaos_tests::tool::Tool;
-use rustix::process::{Pid, Signal, kill_process};
 use trow_raft::Digest;
 
 use super::site::{NAME, Site, against_three_nodes};
@@ -88,63 +82,4 @@ fn write_hosts(dir: &Path, name: &str, mirrors: &[String]) -> Result<()> {
     }
     std::fs::create_dir_all(dir.join(name))?;
     Ok(std::fs::write(dir.join(name).join("hosts.toml"), text)?)
-}
-
-/// A running containerd; it ends when this is dropped.
-pub(super) struct Containerd {
-    root: PathBuf,
-    pub(super) socket: PathBuf,
-    log: PathBuf,
-    process: Child,
-}
-
-impl Containerd {
-    pub(super) fn start(scratch: &Path) -> Result<Self> {
-        let dir = scratch.join("containerd-daemon");
-        std::fs::create_dir_all(&dir)?;
-        let (root, socket, log) = (dir.join("root"), dir.join("socket"), dir.join("log"));
-        let config = format!(
-            "version = 2\nroot = {root:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-             [grpc]\naddress = {socket:?}\n",
-            dir.join("state")
-        );
-        let file = dir.join("config.toml");
-        std::fs::write(&file, config)?;
-        let output = std::fs::File::create(&log)?;
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "containerd", "--config"]).arg(&file);
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let process = command.spawn().context("start containerd")?;
-        Ok(Containerd { root, socket, log, process })
-    }
-
-    /// Waits until it answers.
-    pub(super) async fn ready(&self, ctr: &Tool) -> Result<()> {
-        let until = Instant::now() + Duration::from_secs(30);
-        while let Err(error) = ctr.run(&["version"]).await {
-            let log = || std::fs::read_to_string(&self.log).unwrap_or_default();
-            ensure!(Instant::now() < until, "containerd does not start: {error}\n{}", log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
-    }
-
-    /// The blobs that it holds, each checked against its bytes.
-    pub(super) fn blobs(&self) -> Result<Vec<String>> {
-        blobs(&self.root.join("io.containerd.content.v1.content"))
-    }
-}
-
-impl Drop for Containerd {
-    fn drop(&mut self) {
-        if let Some(pid) = Pid::from_raw(self.process.id() as i32) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        let until = Instant::now() + Duration::from_secs(10);
-        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

@@ -8,8 +8,8 @@ use chaos_tests::layout::{Layout, blobs};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use trow_raft::Digest;
 
-use super::containerd::Containerd;
 use super::site::{NAME, Site, against_prepared_nodes, digest};
+use chaos_tests::containerd::Containerd;
 
 const REPO: &str = "tls/multi";
 const CHART: &str = "charts/app";
