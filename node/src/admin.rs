@@ -11,6 +11,7 @@ mod health;
 mod members;
 pub mod report;
 mod status;
+mod warm;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use trow_api::{Access, Error, Problem};
 use trow_raft::{Applied, Metadata, NoQuorum, NodeId, Outcome, ProposeError, Refusal};
 
 use crate::replicated::Replicated;
+use crate::warm::Warmer;
 use report::MemberReport;
 
 /// How long other nodes are waited for when they are asked.
@@ -47,6 +49,8 @@ pub struct Admin {
     pub blobs: Replicated,
     /// Asks the members.
     pub survey: Survey,
+    /// Pulls images from upstreams.
+    pub warmer: Warmer,
     /// Lets an administrator in.
     pub access: Access,
 }
@@ -76,16 +80,23 @@ async fn serve(
     // One that cannot be read is no path of ours, which only the administrator is told.
     let path = path.map_or_else(|_| "?".to_owned(), |Path(path)| path);
     let segments: Vec<&str> = path.split('/').collect();
-    let query = request.uri().query().unwrap_or_default();
-    let reply = match (request.method(), segments.as_slice()) {
+    let (head, body) = request.into_parts();
+    let query = head.uri.query().unwrap_or_default();
+    let reply = match (&head.method, segments.as_slice()) {
         (&Method::GET, ["status"]) => admin.status().await.map(json),
         (&Method::GET, ["health"]) => admin.health(query).await.map(json),
         (&Method::GET, ["blobs", digest]) => admin.blob(digest).await.map(json),
         (&Method::POST, ["members", node, "drain"]) => admin.drain(node).await,
         (&Method::DELETE, ["members", node]) => admin.remove(node).await,
-        (_, ["status" | "health"] | ["blobs", _] | ["members", _, "drain"] | ["members", _]) => {
-            Err(AdminError::Method)
-        }
+        (&Method::POST, ["cache", "warm"]) => admin.warm(body).await,
+        (
+            _,
+            ["status" | "health"]
+            | ["cache", "warm"]
+            | ["blobs", _]
+            | ["members", _, "drain"]
+            | ["members", _],
+        ) => Err(AdminError::Method),
         _ => Err(AdminError::NoSuchPath),
     };
     reply.unwrap_or_else(IntoResponse::into_response)

@@ -13,6 +13,7 @@ mod serve;
 mod status;
 mod table;
 mod units;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -80,6 +81,8 @@ enum Action {
     /// Ask about blobs
     #[command(subcommand)]
     Blob(blob::Blob),
+    /// Pull images into the cluster before anybody asks for them
+    Warm(warm::Warm),
     /// Print or write the files by which containerd, CRI-O or Docker pull through Trow
     NodeConfig(node_config::NodeConfig),
     /// Measure a registry from outside, alone or beside another one
@@ -175,6 +178,7 @@ impl Cli {
             Action::Dev(dev) => dev.run(&logging),
             Action::Cluster(cluster) => cluster.run(),
             Action::Blob(blob) => blob.run(),
+            Action::Warm(warm) => warm.run(),
             Action::NodeConfig(config) => config.run(),
             Action::Bench(bench) => bench.run(),
             Action::Completions { shell } => {
@@ -282,6 +286,8 @@ mod tests {
             "blob locate sha256:00 --output json",
             "node-config containerd --mirror http://a:1 --mirror https://b --upstream quay.io,_default --ca f --user u --password-file f --write d --force",
             "node-config crio --output json",
+            "warm nginx quay.io/a/b:1.2 --platform linux/amd64 --platform linux/arm/v7 --output json",
+            "warm registry.example.com:5000/a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 --all-platforms",
             "node-config docker --upstream docker.io",
             "bench run --server http://a:1 --server http://b:1 --peer http://c --ops http://a:2 --round 1s --rounds 2 --only put-manifest --output json",
             "bench fill --manifests 10 --repositories 2 --prefix a/b --user admin --password-file t --resume",

@@ -37,6 +37,7 @@ mod replicated;
 mod standstill;
 mod store;
 mod sweep;
+mod warm;
 
 mod admin;
 mod metrics;

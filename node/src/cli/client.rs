@@ -6,15 +6,24 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use clap::Args;
-use reqwest::{Method, StatusCode, Url};
+use futures::StreamExt as _;
+use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::{Failure, reach};
 use crate::admin::NO_QUORUM;
 
 /// Where the admin token lies when nobody says where: of `trow serve`, of `trow dev`.
 const TOKEN_FILES: [&str; 2] = ["./data/cluster/admin.token", "./trow-dev/cluster/admin.token"];
+
+/// How long nothing is said before nobody is believed to be there.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Longer than any answer that goes on.
+const ENDLESS: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Which server, and with what right.
 #[derive(Clone, Debug, Args)]
@@ -126,27 +135,65 @@ impl Client {
     /// # Errors
     /// See [`Unanswered`].
     pub async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Unanswered> {
-        let url = format!("{}/-/trow/v1/{path}", self.base.as_str().trim_end_matches('/'));
-        let no_server = |error: reqwest::Error| Unanswered::NoServer {
-            url: self.base.to_string(),
-            why: reach::why(&self.base, &error),
-        };
-        let mut request = self.http.request(method, &url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(&token.text);
-        }
-        let reply = request.send().await.map_err(no_server)?;
+        let no_server = |error| self.no_server(&error);
+        let reply = self.request(method, path).send().await.map_err(no_server)?;
         let status = reply.status();
         let body = reply.bytes().await.map_err(no_server)?;
-        if status.is_success() {
-            let strange =
-                |error| Unanswered::Refused(format!("the server's answer is not understood: {error}"));
-            return serde_json::from_slice(&body).map_err(strange);
+        if !status.is_success() {
+            return Err(self.refusal(status, &body));
         }
-        let said: Option<String> = serde_json::from_slice::<serde_json::Value>(&body)
+        serde_json::from_slice(&body).map_err(strange)
+    }
+
+    /// Posts `question` to `path` below the administration, and hands on what is said line by line, for as long
+    /// as it goes on.
+    ///
+    /// # Errors
+    /// See [`Unanswered`]; also, nothing more is said for a while.
+    pub async fn lines<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &impl Serialize,
+        mut heard: impl FnMut(T),
+    ) -> Result<(), Unanswered> {
+        let no_server = |error| self.no_server(&error);
+        let silent =
+            |_| Unanswered::NoServer { url: self.base.to_string(), why: "it says nothing more".to_owned() };
+        let request = self.request(Method::POST, path).json(question).timeout(ENDLESS);
+        let reply = timeout(SILENCE, request.send()).await.map_err(silent)?.map_err(no_server)?;
+        let status = reply.status();
+        if !status.is_success() {
+            return Err(self.refusal(status, &reply.bytes().await.map_err(no_server)?));
+        }
+        let (mut pieces, mut unread) = (reply.bytes_stream(), BytesMut::new());
+        while let Some(piece) = timeout(SILENCE, pieces.next()).await.map_err(silent)? {
+            unread.extend_from_slice(&piece.map_err(no_server)?);
+            while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+                heard(serde_json::from_slice(&unread.split_to(end + 1)).map_err(strange)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}/-/trow/v1/{path}", self.base.as_str().trim_end_matches('/'));
+        let request = self.http.request(method, &url);
+        match &self.token {
+            Some(token) => request.bearer_auth(&token.text),
+            None => request,
+        }
+    }
+
+    fn no_server(&self, error: &reqwest::Error) -> Unanswered {
+        Unanswered::NoServer { url: self.base.to_string(), why: reach::why(&self.base, error) }
+    }
+
+    /// What an answer says that is none.
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> Unanswered {
+        let said: Option<String> = serde_json::from_slice::<serde_json::Value>(body)
             .ok()
             .and_then(|json| Some(json.get("errors")?.get(0)?.get("message")?.as_str()?.to_owned()));
-        Err(match (status, said) {
+        match (status, said) {
             (StatusCode::UNAUTHORIZED, _) => Unanswered::Refused(match &self.token {
                 Some(token) => format!(
                     "the server does not accept the admin token in {}: name the admin.token of its cluster \
@@ -169,6 +216,10 @@ impl Client {
                 self.base.as_str().trim_end_matches('/')
             )),
             (status, None) => Unanswered::Refused(format!("the server answered {status}")),
-        })
+        }
     }
+}
+
+fn strange(error: serde_json::Error) -> Unanswered {
+    Unanswered::Refused(format!("the server's answer is not understood: {error}"))
 }

@@ -10,6 +10,7 @@ use axum::Router;
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use trow_api::pull::Upstreams;
 use trow_api::{Access, AdminToken, Api};
 use trow_raft::Metadata;
 
@@ -22,6 +23,7 @@ use crate::admin::{self, Admin};
 use crate::certificate::ServerTls;
 use crate::listener;
 use crate::traces;
+use crate::warm::Warmer;
 
 /// Clients that may wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
@@ -35,17 +37,19 @@ pub(super) fn router(
     counted: Counted,
 ) -> Router {
     let token = AdminToken::new(disk.cluster_dir.admin_token());
+    // Knows of no registry: nothing is fetched yet.
+    let upstreams: Arc<dyn Upstreams> = Arc::new(trow_api::pull::memory::Memory::default());
     let admin = Admin {
         metadata: cluster.metadata.clone(),
         blobs: content.blobs.clone(),
         survey: wiring::survey(&cluster.peers, content.status.clone()),
         access: Access::new(token.clone(), &settings.auth),
+        warmer: Warmer::new(Arc::clone(&upstreams)),
     };
     trow_api::router(Api {
         metadata: cluster.metadata.clone(),
         blobs: Arc::new(content.blobs.clone()),
-        // Knows of no registry: nothing is fetched yet.
-        upstreams: Arc::new(trow_api::pull::memory::Memory::default()),
+        upstreams,
         looped: Arc::new(|_| false),
         node: cluster.peers.me().name.clone(),
         token,
