@@ -27,7 +27,7 @@ use crate::cache::serve_manifests::routes;
 use crate::peer_blobs::{Call, PeerBlobs};
 use crate::replicated::Agreement;
 use crate::store::Store;
-use crate::upstream::{HostSettings, Registries, UpstreamSettings};
+use crate::upstream::{HostSettings, Marker, Registries, UpstreamSettings};
 
 /// The most that any single step of a test may take.
 pub const BOUND: Duration = Duration::from_secs(60);
@@ -214,7 +214,7 @@ impl World {
         let homes = Homes::new(me, agreed.clone(), peers.silence_fn());
         let (later, start) = (self.later.clone(), Instant::now());
         let clock = Arc::new(move || start + Duration::from_millis(later.load(Ordering::SeqCst)));
-        let upstream = Registries::new(self.settings.clone());
+        let upstream = Registries::new(self.settings.clone(), Marker::of("test"));
         Manifests::new(Parts { me, store, agreed, peers, homes, upstream, clock })
     }
 
