@@ -1,13 +1,14 @@
 //! Repositories of other registries, read through this one: names, endpoints, and the port to what is
 //! behind them.
 //!
-//! Owns how upstream registries and their repositories are named ([`name`]), whose a name in a request
-//! is (`resolve`), the endpoints that answer for them, and the port [`Upstreams`](port::Upstreams)
+//! Owns how upstream registries, their repositories ([`name`]) and images ([`image`]) are named, whose a
+//! name in a request is (`resolve`), the endpoints that answer for them, and the port [`Upstreams`](port::Upstreams)
 //! through which their content comes, with its twin in memory ([`memory`]). Always holds: a name is
 //! parsed here and nowhere else, and is never dialled: it is a key, for which the node knows an
 //! endpoint; nothing of theirs can be changed through here. Never does: HTTP to upstreams, files,
 //! peers.
 
+pub mod image;
 pub mod memory;
 pub mod name;
 pub mod port;
@@ -18,6 +19,7 @@ mod manifest;
 pub(crate) mod resolve;
 mod serve;
 
+pub use image::{Image, InvalidImage};
 pub use name::{Host, InvalidHost, UpstreamName};
 pub use port::{Content, PullError, Pulled, Relayed, Upstreams};
 pub(crate) use serve::Pull;

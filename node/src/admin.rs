@@ -6,6 +6,7 @@
 
 pub mod audit;
 mod blob;
+mod cache;
 pub mod document;
 mod health;
 mod members;
@@ -24,7 +25,7 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Method, StatusCode};
 use trow_api::auth::Action;
 use trow_api::{Access, Error, Problem};
-use trow_raft::{Applied, Metadata, NoQuorum, NodeId, Outcome, ProposeError, Refusal};
+use trow_raft::{Applied, Digest, Metadata, NoQuorum, NodeId, Outcome, ProposeError, Refusal};
 
 use crate::replicated::Replicated;
 use crate::warm::Warmer;
@@ -34,11 +35,16 @@ use report::MemberReport;
 const ASK: Duration = Duration::from_secs(1);
 /// How long a quorum is waited for before an answer is stale.
 const CONFIRM: Duration = Duration::from_secs(2);
+/// On whose behalf: who has the token is the administrator.
+const ACTOR: &str = "admin";
 /// How long a change waits until every reachable member knows it.
 const SPREAD: Duration = Duration::from_secs(1);
 
 /// Asks every member for its report, this node included, within the time given.
 pub type Survey = Arc<dyn Fn(Duration) -> BoxFuture<'static, Vec<MemberReport>> + Send + Sync>;
+
+/// Asks every member which of these blobs are on its disk, in order; who does not answer soon is left out.
+pub type Holds = Arc<dyn Fn(Vec<Digest>) -> BoxFuture<'static, Vec<(NodeId, Vec<bool>)>> + Send + Sync>;
 
 /// What administration works with. Cheap to clone.
 #[derive(Clone)]
@@ -51,6 +57,8 @@ pub struct Admin {
     pub survey: Survey,
     /// Pulls images from upstreams.
     pub warmer: Warmer,
+    /// Asks the members about blobs.
+    pub holds: Holds,
     /// Lets an administrator in.
     pub access: Access,
 }
@@ -86,13 +94,17 @@ async fn serve(
         (&Method::GET, ["status"]) => admin.status().await.map(json),
         (&Method::GET, ["health"]) => admin.health(query).await.map(json),
         (&Method::GET, ["blobs", digest]) => admin.blob(digest).await.map(json),
+        (&Method::GET, ["cache"]) => admin.cached(request.uri()).await.map(json),
+        (&Method::DELETE, ["cache"]) => admin.purge(request.uri()).await.map(json),
+        (&Method::PUT, ["cache", "pins"]) => admin.pin(request.uri()).await,
+        (&Method::DELETE, ["cache", "pins"]) => admin.unpin(request.uri()).await,
         (&Method::POST, ["members", node, "drain"]) => admin.drain(node).await,
         (&Method::DELETE, ["members", node]) => admin.remove(node).await,
         (&Method::POST, ["cache", "warm"]) => admin.warm(body).await,
         (
             _,
-            ["status" | "health"]
-            | ["cache", "warm"]
+            ["status" | "health" | "cache"]
+            | ["cache", "pins" | "warm"]
             | ["blobs", _]
             | ["members", _, "drain"]
             | ["members", _],
@@ -156,6 +168,9 @@ impl From<ProposeError> for AdminError {
     fn from(error: ProposeError) -> Self {
         match error {
             ProposeError::Refused(why) => AdminError::Conflict(why),
+            ProposeError::Level { .. } => AdminError::Conflict(format!(
+                "{error}: `trow cluster status` names the members to upgrade first"
+            )),
             other => AdminError::Unavailable(other.to_string()),
         }
     }
@@ -174,8 +189,12 @@ impl From<Refusal> for AdminError {
 
 /// The reply to a change: which entry of the log made it so.
 fn changed(node: NodeId, name: &str, applied: &Applied) -> Response {
-    let body = serde_json::json!({ "node": name, "node_id": node, "log_id": applied.index });
-    let mut response = Json(body).into_response();
+    logged(serde_json::json!({ "node": name, "node_id": node, "log_id": applied.index }), applied)
+}
+
+/// A reply that names the entry of the log.
+fn logged(body: impl serde::Serialize, applied: &Applied) -> Response {
+    let mut response = json(body);
     response.headers_mut().insert("trow-log-id", HeaderValue::from(applied.index));
     response
 }
@@ -187,3 +206,6 @@ fn accepted(applied: Applied) -> Result<Applied, AdminError> {
         Outcome::Refused(refusal) => Err(refusal.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

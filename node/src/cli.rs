@@ -5,6 +5,7 @@
 
 mod bench;
 mod blob;
+mod cache;
 mod client;
 mod cluster;
 mod node_config;
@@ -83,6 +84,9 @@ enum Action {
     Blob(blob::Blob),
     /// Pull images into the cluster before anybody asks for them
     Warm(warm::Warm),
+    /// See what is cached of other registries, keep it, or drop it
+    #[command(subcommand)]
+    Cache(cache::Cache),
     /// Print or write the files by which containerd, CRI-O or Docker pull through Trow
     NodeConfig(node_config::NodeConfig),
     /// Measure a registry from outside, alone or beside another one
@@ -179,6 +183,7 @@ impl Cli {
             Action::Cluster(cluster) => cluster.run(),
             Action::Blob(blob) => blob.run(),
             Action::Warm(warm) => warm.run(),
+            Action::Cache(cache) => cache.run(),
             Action::NodeConfig(config) => config.run(),
             Action::Bench(bench) => bench.run(),
             Action::Completions { shell } => {
@@ -284,6 +289,12 @@ mod tests {
             "cluster drain n1",
             "cluster remove 0123456789abcdef",
             "blob locate sha256:00 --output json",
+            "cache list --host docker.io --output json",
+            "cache pin nginx:1.27",
+            "cache unpin quay.io/a/b",
+            "cache purge nginx",
+            "cache purge --host localhost:5001",
+            "cache purge --all --output json",
             "node-config containerd --mirror http://a:1 --mirror https://b --upstream quay.io,_default --ca f --user u --password-file f --write d --force",
             "node-config crio --output json",
             "warm nginx quay.io/a/b:1.2 --platform linux/amd64 --platform linux/arm/v7 --output json",

@@ -88,7 +88,7 @@ fn every_command_in_the_documents_is_one_that_the_program_takes() {
         let words: Vec<&str> = command.split(' ').collect();
         assert!(seen.iter().any(|seen| *seen == words), "no document shows `trow {command}`");
     }
-    for with_argument in ["drain", "remove", "locate", "completions"] {
+    for with_argument in ["drain", "remove", "locate", "pin", "unpin", "purge", "completions"] {
         assert!(seen.iter().any(|seen| seen.iter().any(|word| word == with_argument)), "{with_argument}");
     }
 }

@@ -25,11 +25,15 @@ const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/trow.toml");
 #[test]
 fn help_names_every_command() {
     let help = trow(&["--help"]).expect(0);
-    for command in ["serve", "dev", "cluster", "blob", "node-config", "completions"] {
+    for command in ["serve", "dev", "cluster", "blob", "cache", "node-config", "completions"] {
         assert!(help.out.contains(&format!("\n  {command} ")), "{command} is missing in:\n{}", help.out);
     }
     let help = trow(&["cluster", "--help"]).expect(0);
     for command in ["init", "status", "wait", "drain", "remove"] {
+        assert!(help.out.contains(&format!("\n  {command} ")), "{command} is missing in:\n{}", help.out);
+    }
+    let help = trow(&["cache", "--help"]).expect(0);
+    for command in ["list", "pin", "unpin", "purge"] {
         assert!(help.out.contains(&format!("\n  {command} ")), "{command} is missing in:\n{}", help.out);
     }
     trow(&["frobnicate"]).expect(2);
@@ -69,6 +73,14 @@ fn nobody_answering_is_exit_code_3() {
     trow(&["cluster", "status", closed[0], closed[1]]).expect(3);
     trow(&["blob", "locate", &digest, closed[0], closed[1]]).expect(3);
     trow(&["cluster", "wait", "--for", "healthy", "--timeout", "500ms", closed[0], closed[1]]).expect(3);
+    trow(&["cache", "list", closed[0], closed[1]]).expect(3);
+    trow(&["cache", "pin", "nginx", closed[0], closed[1]]).expect(3);
+    trow(&["cache", "purge", "--all", closed[0], closed[1]]).expect(3);
+    // One of the three must be named, and not two.
+    trow(&["cache", "purge", closed[0], closed[1]]).expect(2);
+    trow(&["cache", "purge", "nginx", "--all", closed[0], closed[1]]).expect(2);
+    trow(&["cache", "pin", "Nginx", closed[0], closed[1]]).expect(2);
+    trow(&["cache", "list", "--host", "https://docker.io", closed[0], closed[1]]).expect(2);
     trow(&["blob", "locate", "sha256:short", closed[0], closed[1]]).expect(2);
     trow(&["cluster", "status", "--token-file", "/nowhere", closed[0], closed[1]]).expect(2);
 }
@@ -154,11 +166,40 @@ fn one_node_is_a_complete_registry_that_stops_cleanly() {
     assert_eq!(found["holders"][0]["node"], found["owners"][0]);
     assert_eq!((&found["sources"], &found["away"]), (&serde_json::json!([]), &serde_json::json!([])));
     assert!(node.cli(&["blob", "locate", &digest]).expect(0).out.contains("a/b"));
+    pins_by_command_line(&node);
+
     let hex = digest.strip_prefix("sha256:").unwrap();
     let file = Path::new(node.data_dir()).join("blobs/sha256").join(&hex[..2]).join(hex);
     assert_eq!(std::fs::read(file).unwrap(), b"content");
 
     node.terminate(Duration::from_secs(30));
+}
+
+fn pins_by_command_line(node: &Node) {
+    assert_eq!(node.cli(&["cache", "list"]).expect(0).out, "nothing is cached\n");
+    let pinned = trow_json(&node.with_server(&["cache", "pin", "nginx:1.27", "--output", "json"]), 0);
+    assert_eq!(pinned["image"], "docker.io/library/nginx:1.27");
+    assert!(pinned["pinned"] == true && pinned["log_id"].as_u64().is_some(), "{pinned}");
+    let listed = trow_json(&node.with_server(&["cache", "list", "--output", "json"]), 0);
+    assert_eq!(
+        listed,
+        serde_json::json!({ "images": [], "pins": ["docker.io/library/nginx:1.27"], "next": null })
+    );
+    assert!(node.cli(&["cache", "list"]).expect(0).out.contains("docker.io/library/nginx:1.27"));
+    let other = trow_json(&node.with_server(&["cache", "list", "--host", "quay.io", "--output", "json"]), 0);
+    assert_eq!(other["pins"], serde_json::json!([]));
+    let gone = node.cli(&["cache", "unpin", "docker.io/library/nginx:1.27"]).expect(0);
+    assert_eq!(gone.out, "docker.io/library/nginx:1.27 is no longer pinned\n");
+    let refused = node.cli(&["cache", "unpin", "nginx:1.27"]).expect(1);
+    assert!(refused.err.contains("docker.io/library/nginx:1.27 is not pinned"), "{}", refused.err);
+    assert!(node.cli(&["cache", "purge", "nginx"]).expect(1).err.contains("is not cached"));
+    assert_eq!(node.cli(&["cache", "purge", "--all"]).expect(0).out, "0 manifests forgotten\n");
+    let purged = trow_json(&node.with_server(&["cache", "purge", "--host", "a:1", "--output", "json"]), 0);
+    assert_eq!(purged, serde_json::json!({ "dropped": 0, "pinned": 0, "log_id": null, "next": null }));
+    // What changes is for administrators, by whatever way it is asked for.
+    for (method, path) in [("GET", "cache"), ("PUT", "cache/pins?image=a"), ("DELETE", "cache?all=true")] {
+        assert_eq!(node.admin(method, path, None).status, 401, "{method} {path}");
+    }
 }
 
 #[test]

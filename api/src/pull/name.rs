@@ -35,6 +35,11 @@ impl Host {
         &self.0
     }
 
+    /// What the names of all its repositories begin with here: `f/<host>/`.
+    pub fn local_prefix(&self) -> String {
+        format!("{ROOT}/{}/", self.0.replace(':', "__"))
+    }
+
     /// Docker Hub, whose endpoint has another name and whose official images lie below `library/`.
     pub fn is_docker(&self) -> bool {
         &*self.0 == DOCKER
@@ -89,7 +94,7 @@ impl UpstreamName {
     pub fn new(host: Host, repo: &RepoName) -> Option<UpstreamName> {
         let official = host.is_docker() && !repo.as_str().contains('/');
         let repo = if official { format!("library/{repo}").parse().ok()? } else { repo.clone() };
-        let local = format!("{ROOT}/{}/{repo}", host.0.replace(':', "__")).parse().ok()?;
+        let local = format!("{}{repo}", host.local_prefix()).parse().ok()?;
         Some(UpstreamName { host, repo, local })
     }
 
@@ -143,6 +148,7 @@ mod tests {
         ] {
             let name = name(host, repo);
             assert_eq!(name.local().as_str(), local);
+            assert!(name.local().is_cached() && local.starts_with(&name.host().local_prefix()));
             assert_eq!(UpstreamName::of_local(name.local()), Some(name));
         }
         for own in ["f", "f/docker.io", "app/f/docker.io/x", "library/nginx"] {

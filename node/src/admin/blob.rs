@@ -44,7 +44,7 @@ impl Admin {
 }
 
 /// Milliseconds since 1970 as RFC 3339, to the second.
-fn rfc3339(ms: u64) -> Option<String> {
+pub(super) fn rfc3339(ms: u64) -> Option<String> {
     let seconds = i64::try_from(ms / 1000).ok()?;
     OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(&Rfc3339).ok()
 }

@@ -3,6 +3,8 @@
 //! Always holds: addresses are `host:port`; nodes are given by name, null when unknown; ids are
 //! 16 hex digits. Fields are only ever added.
 
+pub mod cache;
+
 use serde::{Deserialize, Serialize};
 
 /// `GET status`.

@@ -3,10 +3,7 @@
 use axum::response::Response;
 use trow_raft::{Command, Member, MemberState, NodeId};
 
-use super::{ASK, Admin, AdminError, CONFIRM, SPREAD, accepted, changed};
-
-/// On whose behalf: who has the token is the administrator.
-const ACTOR: &str = "admin";
+use super::{ACTOR, ASK, Admin, AdminError, CONFIRM, SPREAD, accepted, changed};
 
 impl Admin {
     /// Lets a member leave: it loses its partitions, then its membership.

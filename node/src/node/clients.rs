@@ -43,6 +43,7 @@ pub(super) fn router(
         metadata: cluster.metadata.clone(),
         blobs: content.blobs.clone(),
         survey: wiring::survey(&cluster.peers, content.status.clone()),
+        holds: wiring::holds(&cluster.peers, cluster.metadata.clone(), content.store.clone()),
         access: Access::new(token.clone(), &settings.auth),
         warmer: Warmer::new(Arc::clone(&upstreams)),
     };

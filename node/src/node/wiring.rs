@@ -5,11 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use trow_raft::command::{LEVEL, SYSTEM};
-use trow_raft::{Member, Metadata};
+use trow_raft::{Digest, Member, Metadata, NodeId};
 
-use crate::admin::Survey;
 use crate::admin::report::MemberReport;
+use crate::admin::{Holds, Survey};
 use crate::copies::audit::Auditor;
 use crate::copies::{Agreed, Others};
 use crate::peer::{PeerAudit, PeerDisk, PeerStatus, PeerUploads, Peers, StatusFn};
@@ -123,4 +125,30 @@ pub(super) fn survey(peers: &Peers, status: StatusFn) -> Survey {
             std::iter::once(me).chain(others).collect()
         })
     })
+}
+
+/// Questions that are under way to one peer at a time.
+const LOOKS: usize = 32;
+
+/// Asks every member which blobs are on its disk, this node included.
+pub(super) fn holds(peers: &Peers, metadata: Metadata, store: Store) -> Holds {
+    let (me, peers) = (peers.id(), PeerBlobs::over(peers));
+    Arc::new(move |digests: Vec<Digest>| {
+        let (peers, store, metadata) = (peers.clone(), store.clone(), metadata.clone());
+        Box::pin(async move {
+            let members = metadata.local().members().unwrap_or_default();
+            let others = members.iter().map(|member| member.id).filter(|id| *id != me);
+            let asked = others.map(|node| held_by(&peers, node, &digests));
+            let answered = join_all(asked).await.into_iter().flatten();
+            let here = digests.iter().map(|digest| store.present(digest).is_some()).collect();
+            std::iter::once((me, here)).chain(answered).collect()
+        })
+    })
+}
+
+async fn held_by(peers: &PeerBlobs, node: NodeId, digests: &[Digest]) -> Option<(NodeId, Vec<bool>)> {
+    let look = |digest: Digest| async move { peers.look_cached(node, &digest).await };
+    let looks = stream::iter(digests.to_vec()).map(look).buffered(LOOKS);
+    let has = looks.map_ok(|there| there.is_some_and(|there| !there.is_arriving)).try_collect().await;
+    has.ok().map(|has| (node, has))
 }

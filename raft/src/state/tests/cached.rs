@@ -54,7 +54,8 @@ fn a_cached_manifest_needs_nothing_that_it_names() {
     assert_eq!(view.lists(&nginx, &layer).unwrap(), Some(m.digest));
     assert_eq!(view.lists(&repo("f/quay.io/nginx"), &layer).unwrap(), None, "another name lists it not");
     assert_eq!(view.referrer(&nginx, &subject, &m.digest).unwrap().unwrap(), "{}");
-    assert!(view.has_parent(&nginx, &m.digest).unwrap() && !view.has_parent(&nginx, &index.digest).unwrap());
+    assert_eq!(view.parents(&nginx, &m.digest).unwrap(), [index.digest]);
+    assert!(view.parents(&nginx, &index.digest).unwrap().is_empty());
     assert_eq!(view.tags_of(&nginx, &index.digest).unwrap(), [tag("1")]);
     assert_eq!(view.asked_for(&nginx, &m.digest).unwrap(), Some(70));
     assert_eq!(view.link(&nginx, &layer).unwrap(), None);

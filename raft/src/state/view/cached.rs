@@ -33,9 +33,11 @@ impl View {
         Ok(found)
     }
 
-    /// Whether a manifest of the repository names this one as its child.
-    pub fn has_parent(&self, repo: &RepoName, digest: &Digest) -> Result<bool, StateError> {
-        self.rows.has_prefix(Table::Child, &key::repo_digest(repo, digest))
+    /// The manifests of the repository that name this one as their child.
+    pub fn parents(&self, repo: &RepoName, digest: &Digest) -> Result<Vec<Digest>, StateError> {
+        let parents = self.rows.suffixes(Table::Child, &key::repo_digest(repo, digest))?;
+        let parent = |key: Vec<u8>| key::split_digest(&key).map(|(digest, _)| digest);
+        parents.into_iter().map(|key| parent(key).ok_or_else(|| unreadable(Table::Child))).collect()
     }
 
     /// The tags that point to the manifest, in byte order.
