@@ -63,25 +63,30 @@ pub struct Registries {
 }
 
 impl Registries {
-    /// As `settings` say, with the names and proxies of this process. `marker` tells this cluster's own requests
-    /// when they come back.
-    pub fn new(settings: UpstreamSettings, marker: Marker) -> Registries {
-        Registries::with(settings, marker, Arc::new(System), Proxies::of_process())
+    /// As `settings` say, with the names and proxies of this process.
+    pub fn new(settings: UpstreamSettings) -> Registries {
+        Registries::with(settings, Arc::new(System), Proxies::of_process())
     }
 
     /// As `settings` say.
-    pub fn with(
-        settings: UpstreamSettings,
-        marker: Marker,
-        lookup: Arc<dyn Lookup>,
-        proxies: Proxies,
-    ) -> Registries {
+    pub fn with(settings: UpstreamSettings, lookup: Arc<dyn Lookup>, proxies: Proxies) -> Registries {
         // The program has done so; a test of one part has not.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let lasting = Arc::new(Lasting::new(lookup, proxies, marker));
+        let lasting = Arc::new(Lasting::new(lookup, proxies));
         let files = Files::read(&settings, &Files::default(), follow::read);
         let known = Known::new(settings, files, lasting.clone());
         Registries { known: Arc::new(ArcSwap::from_pointee(known)), lasting }
+    }
+
+    /// From now on requests say that they come from this cluster, so that they are known if they come back.
+    pub fn mark(&self, marker: Marker) {
+        self.lasting.marker.store(Some(Arc::new(marker)));
+    }
+
+    /// Whether a client's request was made by this cluster itself, as [`Marker::came_back`] says: an upstream
+    /// leads back here. Whoever serves clients refuses it with 508 (Loop Detected) before anything is asked.
+    pub fn came_back(&self, headers: &http::HeaderMap) -> bool {
+        self.lasting.marker.load().as_ref().is_some_and(|marker| marker.came_back(headers))
     }
 
     /// Counts what is asked, as `trow_upstream_…`.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use reqwest::Certificate;
 use trow_api::pull::{Host, UpstreamName};
 
@@ -34,7 +34,8 @@ const REGISTRIES_MAX: usize = 1024;
 pub(super) struct Lasting {
     pub(super) lookup: Arc<dyn Lookup>,
     pub(super) proxies: Proxies,
-    pub(super) marker: Marker,
+    /// Nothing is marked before the cluster is known.
+    pub(super) marker: ArcSwapOption<Marker>,
     pub(super) meter: Arc<Meter>,
     /// What programs said counts on when settings change.
     pub(super) helpers: ArcSwap<Helpers>,
@@ -49,11 +50,11 @@ struct Limited {
 }
 
 impl Lasting {
-    pub(super) fn new(lookup: Arc<dyn Lookup>, proxies: Proxies, marker: Marker) -> Lasting {
+    pub(super) fn new(lookup: Arc<dyn Lookup>, proxies: Proxies) -> Lasting {
         Lasting {
             lookup,
             proxies,
-            marker,
+            marker: ArcSwapOption::empty(),
             meter: Arc::default(),
             helpers: ArcSwap::default(),
             budgets: Mutex::default(),
@@ -200,7 +201,7 @@ impl Known {
             credentials: self.credentials(host),
             own_credentials: self.own_credentials(host),
             helpers: self.lasting.helpers.load_full(),
-            marker: self.lasting.marker.clone(),
+            lasting: self.lasting.clone(),
             settings,
         })
     }

@@ -20,7 +20,7 @@ use super::clients::Clients;
 use super::credentials::{Credentials, Login, Source};
 use super::helper::Helpers;
 use super::hops::{self, NoAnswer, Request};
-use super::marker::Marker;
+use super::known::Lasting;
 use super::meter::{Flying, Kind, Meter};
 use super::settings::HostSettings;
 use super::tokens::Tokens;
@@ -59,7 +59,7 @@ pub(super) struct Registry {
     /// The file of credentials was named for this registry alone.
     pub(super) own_credentials: bool,
     pub(super) helpers: Arc<Helpers>,
-    pub(super) marker: Marker,
+    pub(super) lasting: Arc<Lasting>,
 }
 
 impl Registry {
@@ -112,7 +112,9 @@ impl Registry {
         }
         let mut headers = ask.headers.clone();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        self.marker.mark(&mut headers);
+        if let Some(marker) = &*self.lasting.marker.load() {
+            marker.mark(&mut headers);
+        }
         let request = Request { method: ask.method.clone(), url, headers, authorization, form: None };
         let sent = hops::follow(&self.clients, request, self.settings.insecure, self.settings.timeout).await;
         let status = sent.as_ref().ok().map(Response::status);

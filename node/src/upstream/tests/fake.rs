@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, StatusCode};
 use trow_api::pull::{Host, UpstreamName};
 use trow_raft::Digest;
 
-use crate::upstream::{HostSettings, Marker, Proxies, Registries, System, UpstreamSettings};
+use crate::upstream::{HostSettings, Proxies, Registries, System, UpstreamSettings};
 
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// How long anything in these tests may take.
@@ -106,7 +106,6 @@ pub fn registries(host: HostSettings) -> Registries {
     let hosts = [(host_named("registry.test"), host)].into();
     Registries::with(
         UpstreamSettings { hosts, ..UpstreamSettings::default() },
-        Marker::of("test"),
         Arc::new(System),
         Proxies::none(),
     )

@@ -37,7 +37,7 @@ impl Lookup for Names {
 fn with_names(host: HostSettings, names: Arc<Names>) -> Registries {
     let hosts = [(host_named("registry.test"), host)].into();
     let settings = UpstreamSettings { hosts, ..UpstreamSettings::default() };
-    Registries::with(settings, Marker::of("test"), names, Proxies::none())
+    Registries::with(settings, names, Proxies::none())
 }
 
 fn digest() -> Digest {
@@ -166,7 +166,16 @@ async fn what_a_hop_left_is_not_shown_again_when_it_comes_back() {
 
 #[tokio::test]
 async fn ones_own_requests_are_known_when_they_come_back() {
-    let fake =
-        Fake::start(|seen| status(if Marker::of("test").came_back(&seen.headers) { 508 } else { 200 })).await;
-    refused(&fake.registries().manifest(&name("app"), &tag("1")).await.unwrap_err(), "this registry itself");
+    let fake = Fake::start(|seen| {
+        let is_own = Marker::of("test").came_back(&seen.headers);
+        status(if is_own { 508 } else { 404 })
+    })
+    .await;
+    let registries = fake.registries();
+    let ask = async || registries.manifest(&name("app"), &tag("1")).await.unwrap_err();
+    assert_eq!(ask().await, UpstreamError::NotFound);
+    registries.mark(Marker::of("test"));
+    refused(&ask().await, "this registry itself");
+    let seen = fake.seen();
+    assert!(registries.came_back(&seen[1].headers) && !registries.came_back(&seen[0].headers));
 }

@@ -10,7 +10,7 @@ use trow_api::route::Reference;
 use trow_raft::{Algorithm, Digest};
 
 use super::fake::{BOUND, Fake, MANIFEST, host_named, manifest, name, registries, status, tag, with};
-use crate::upstream::{Marker, Registries, Repositories, UpstreamError, UpstreamSettings};
+use crate::upstream::{Registries, Repositories, UpstreamError, UpstreamSettings};
 
 const BODY: &str = "{\"schemaVersion\":2}";
 
@@ -190,14 +190,11 @@ async fn a_status_says_whether_to_come_again() {
 #[tokio::test]
 async fn what_the_settings_do_not_allow_is_not_asked() {
     let fake = Fake::start(|_| manifest(BODY)).await;
-    let offline = Registries::new(
-        UpstreamSettings {
-            offline: true,
-            hosts: [(host_named("registry.test"), fake.settings())].into(),
-            ..UpstreamSettings::default()
-        },
-        Marker::of("test"),
-    );
+    let offline = Registries::new(UpstreamSettings {
+        offline: true,
+        hosts: [(host_named("registry.test"), fake.settings())].into(),
+        ..UpstreamSettings::default()
+    });
     assert!(offline.rules(&name("app")).offline);
     let mut settings = fake.settings();
     settings.repositories = Repositories { deny: vec!["app".parse().unwrap()], ..Repositories::default() };

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::fake::{Fake, host_named, manifest, name, tag};
 use super::hops::Names;
-use crate::upstream::{HostSettings, Lookup, Marker, Proxies, Registries, UpstreamError, UpstreamSettings};
+use crate::upstream::{HostSettings, Lookup, Proxies, Registries, UpstreamError, UpstreamSettings};
 
 /// A proxy that connects to one registry whatever it is asked for, and remembers the heads of requests.
 struct Proxy {
@@ -57,7 +57,7 @@ async fn pass(mut client: TcpStream, to: SocketAddr, told: Arc<Mutex<Vec<String>
 fn through(proxies: Proxies, host: HostSettings, names: Arc<dyn Lookup>) -> Registries {
     let hosts = [(host_named("registry.test"), host)].into();
     let settings = UpstreamSettings { hosts, ..UpstreamSettings::default() };
-    Registries::with(settings, Marker::of("test"), names, proxies)
+    Registries::with(settings, names, proxies)
 }
 
 fn at(endpoint: &str, allow_private: bool, fake: &Fake) -> HostSettings {

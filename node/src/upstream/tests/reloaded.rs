@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fake::{BOUND, Fake, manifest, name, tag, with};
 use crate::config::{Config, Sources};
-use crate::upstream::{Marker, Proxies, Registries, System};
+use crate::upstream::{Proxies, Registries, System};
 
 /// Asks until the answer is as expected.
 async fn until(what: &str, holds: impl AsyncFn() -> bool) {
@@ -24,8 +24,7 @@ async fn until(what: &str, holds: impl AsyncFn() -> bool) {
 fn following(file: &Path) -> (Registries, tokio_util::sync::DropGuard) {
     let sources = Sources { file: Some(file.to_owned()), ..Sources::default() };
     let (config, _) = Config::load(sources.clone()).unwrap();
-    let marker = Marker::of("test");
-    let registries = Registries::with(config.upstream.clone(), marker, Arc::new(System), Proxies::none());
+    let registries = Registries::with(config.upstream.clone(), Arc::new(System), Proxies::none());
     let closing = CancellationToken::new();
     tokio::spawn(registries.clone().follow(sources, config, closing.clone()));
     (registries, closing.drop_guard())
