@@ -13,6 +13,7 @@ mod health;
 
 mod cluster;
 mod content;
+mod upstreams;
 mod wiring;
 
 mod clients;
@@ -31,21 +32,21 @@ use tokio_util::sync::CancellationToken;
 use trow_raft::Planted;
 
 use crate::birth::{self, Birth};
-use crate::config::Config;
+use crate::config::{Config, Sources};
 use end::{Ended, Signals};
 use stop::Running;
 
-/// Runs a node until SIGTERM or SIGINT.
+/// Runs a node until SIGTERM or SIGINT. `sources` are those that `config` was read from.
 ///
 /// # Errors
 /// It cannot be started, or was removed from its cluster while it ran.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, sources: &Sources) -> anyhow::Result<()> {
     let planted = Planted::from_env()?;
     ports::raise_file_limit();
     loop {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-        let ended = runtime.block_on(serve(&config, planted));
+        let ended = runtime.block_on(serve(&config, sources, planted));
         runtime.shutdown_timeout(Duration::from_secs(1));
         match ended? {
             Ended::Stopped => return Ok(()),
@@ -54,7 +55,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     }
 }
 
-async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
+async fn serve(config: &Config, sources: &Sources, planted: Planted) -> anyhow::Result<Ended> {
     let signals = Signals::catch()?;
     let closing = CancellationToken::new();
     let mut tasks = JoinSet::new();
@@ -71,6 +72,7 @@ async fn serve(config: &Config, planted: Planted) -> anyhow::Result<Ended> {
     let me = settings::me(config, disk.identity.id(), &addresses, &store);
     tracing::info!(node = %me.id, name = me.name, client = me.client, peer = me.peer, ops = %addresses.ops, data = %disk.data.path().display(), "starting");
     let cluster = cluster::open(config, &disk, me, planted).await?;
+    let _registries = upstreams::open(config, sources, &closing, &mut tasks);
     let (content, upkeep) = content::build(config, &disk, &cluster, store, planted);
     let peers = cluster::serve(ports.peers, &cluster, &content);
 

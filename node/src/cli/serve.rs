@@ -179,7 +179,7 @@ impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         let sources = Sources::of_process(self.flags.values(), self.config);
         let (config, idle) =
-            Config::load(sources).map_err(|problems| Failure::Usage(problems.to_string()))?;
+            Config::load(sources.clone()).map_err(|problems| Failure::Usage(problems.to_string()))?;
         if !idle.is_empty() {
             tracing::warn!(
                 "these settings have no effect in this version, and may be left out: {}",
@@ -192,7 +192,7 @@ impl Serve {
         if self.stop_with_parent {
             stop_with_parent()?;
         }
-        crate::node::run(config).map_err(|error| Failure::Failed(format!("{error:#}")))
+        crate::node::run(config, &sources).map_err(|error| Failure::Failed(format!("{error:#}")))
     }
 }
 
