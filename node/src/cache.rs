@@ -5,43 +5,59 @@
 //! requests end also where rings differ; a pull waits for no log. Never does: judge who may pull, or speak HTTP
 //! to an upstream.
 
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
+mod blobs;
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod complete;
-#[allow(dead_code, reason = "what asks other nodes comes with the fills")]
+#[allow(dead_code, reason = "the port over them is put together next")]
 mod fault;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+mod fill;
+mod fills;
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod flights;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod freshness;
-#[allow(dead_code, reason = "what asks other nodes comes with the fills")]
 mod homes;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod listing;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod lists;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod manifests;
-#[allow(dead_code, reason = "the port over it comes with the blobs")]
+#[allow(dead_code, reason = "the port over them is put together next")]
 mod meter;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
+mod pull;
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
+mod reads;
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod recent;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod record;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+mod second;
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod serve_manifests;
 mod serve_peers;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over it comes with the blobs"))]
+#[cfg(test)]
+mod tests;
+#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod words;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use trow_raft::NodeId;
 
 use crate::peer_blobs::PeerBlobs;
-use crate::replicated::Agreement;
+use crate::replicated::{Agreement, Replicated};
 use crate::store::Store;
+use crate::upstream::Registries;
+pub use blobs::ListedSize;
+use fill::Means;
+use fills::Fills;
 use homes::Homes;
+use reads::Reads;
 
 /// The cache, as this node takes part in it. Cheap to clone.
 #[derive(Clone)]
@@ -49,24 +65,65 @@ pub struct Cache {
     inner: Arc<Inner>,
 }
 
-#[allow(dead_code, reason = "what asks other nodes comes with the fills")]
 struct Inner {
-    me: NodeId,
-    store: Store,
     agreed: Agreement,
-    peers: PeerBlobs,
-    homes: Homes,
+    blobs: Replicated,
+    listed: ListedSize,
+    fills: Fills,
+    reads: Reads,
+}
+
+/// What a cache is made of.
+pub struct Parts {
+    /// This node.
+    pub me: NodeId,
+    /// Its files.
+    pub store: Store,
+    /// The state.
+    pub agreed: Agreement,
+    /// The other nodes.
+    pub peers: PeerBlobs,
+    /// What the cluster keeps.
+    pub blobs: Replicated,
+    /// The upstreams.
+    pub registries: Registries,
+    /// What manifests list.
+    pub listed: ListedSize,
+}
+
+#[cfg_attr(not(test), allow(dead_code, reason = "for metrics, which follow"))]
+/// What came of reads and fills so far, and how many are under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Fills under way.
+    pub filling: u64,
+    /// Fills that ended, each kind with its label.
+    pub fills: [(&'static str, u64); 3],
+    /// Reads by where they found their bytes, each kind with its label.
+    pub reads: [(&'static str, u64); 6],
 }
 
 impl Cache {
-    /// Of the node `me`, over its store, the agreed metadata and the peers.
-    pub fn new(me: NodeId, store: Store, agreed: Agreement, peers: PeerBlobs) -> Cache {
+    /// Made of `parts`. Needs a Tokio runtime.
+    pub fn new(parts: Parts) -> Cache {
+        let Parts { me, store, agreed, peers, blobs, registries, listed } = parts;
         let homes = Homes::new(me, agreed.clone(), peers.silence_fn());
-        Cache { inner: Arc::new(Inner { me, store, agreed, peers, homes }) }
+        let fills = Fills::new(Means::new(me, store, peers, homes, registries));
+        Cache { inner: Arc::new(Inner { agreed, blobs, listed, fills, reads: Reads::default() }) }
     }
 
     /// What peers ask of this node, for the peer listener's HTTP/1.1 side.
     pub fn peer_router(&self) -> Router {
         serve_peers::router(self.clone())
+    }
+
+    /// How well it does.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for metrics, which follow"))]
+    pub fn stats(&self) -> CacheStats {
+        let Inner { fills, reads, .. } = &*self.inner;
+        let counted = fills.counted();
+        let ended = [("kept", &counted.kept), ("passed", &counted.passed), ("failed", &counted.failed)];
+        let fills_by = ended.map(|(label, count)| (label, count.load(Ordering::Relaxed)));
+        CacheStats { filling: fills.in_flight(), fills: fills_by, reads: reads.all() }
     }
 }

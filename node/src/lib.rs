@@ -26,7 +26,10 @@ mod peer;
 mod users;
 
 mod cache;
-#[cfg_attr(not(test), expect(dead_code, reason = "the cache, which asks upstreams, comes on top of it"))]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "what asks for manifests and lists comes with the cache of them")
+)]
 mod upstream;
 
 mod copies;

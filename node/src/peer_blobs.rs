@@ -8,7 +8,6 @@
 
 pub(crate) mod answer;
 mod blobs;
-#[allow(dead_code, reason = "what asks other nodes comes with the fills")]
 mod cached;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -31,7 +30,6 @@ use trow_raft::metadata::Silence;
 
 use crate::peer::Peers;
 pub use blobs::{Fetched, HeldBy};
-#[allow(unused_imports, reason = "what asks other nodes comes with the fills")]
 pub use cached::{There, Wanted};
 pub use uploads::Upload;
 use wire::Fault;

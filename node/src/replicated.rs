@@ -16,11 +16,12 @@ mod forward;
 pub(crate) mod fuzzing;
 mod passed;
 mod read;
+mod running;
 mod serve_peers;
 mod sessions;
-mod task;
+pub(crate) mod task;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod token;
 mod uploads;
 
@@ -39,6 +40,7 @@ use crate::peer_blobs::{HeldBy, PeerBlobs};
 use crate::store::Store;
 pub use agreement::Agreement;
 use fault::upload_error;
+pub use running::Running;
 pub use sessions::{Limits, UploadStats};
 use token::{Seal, Ticket, now};
 use uploads::Uploads;

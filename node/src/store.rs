@@ -46,7 +46,7 @@ pub use read::BlobBody;
 pub use small::SMALL;
 pub(crate) use space::headroom;
 pub use space::{MakeRoom, Reserved};
-pub use stage::Staged;
+pub use stage::{Staged, StagedReader};
 
 /// Bytes that one checksum covers, and the most that a read yields at once.
 pub const CHUNK: usize = 256 << 10;
@@ -78,6 +78,9 @@ struct Inner {
     make_room: OnceLock<space::MakeRoom>,
     /// Notified when the disk was found full up to the headroom.
     short: Notify,
+    /// A test says that there is no room.
+    #[cfg(test)]
+    full: std::sync::atomic::AtomicBool,
 }
 
 /// A blob that is verified and durable here: what evidence is made from.
@@ -150,8 +153,16 @@ impl Store {
             quarantined: AtomicU64::new(0),
             make_room: OnceLock::new(),
             short: Notify::new(),
+            #[cfg(test)]
+            full: Default::default(),
         };
         Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// Has the store take its disk for full from now on, or no more.
+    #[cfg(test)]
+    pub fn set_full(&self, full: bool) {
+        self.inner.full.store(full, Ordering::Relaxed);
     }
 
     /// How many blobs this process found damaged and took out of service.

@@ -8,7 +8,7 @@ mod blobs;
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::Cache;
 use crate::peer_blobs::answer::only_peers;
@@ -18,6 +18,7 @@ use crate::peer_blobs::wire;
 pub(super) fn router(cache: Cache) -> Router {
     Router::new()
         .route("/cache/blob/{digest}", get(blobs::blob))
+        .route("/cache/blob/{digest}/keep", post(blobs::keep))
         .layer(axum::extract::DefaultBodyLimit::max(wire::REQUEST_MAX))
         .layer(middleware::from_fn(only_peers))
         .with_state(cache)

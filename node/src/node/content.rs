@@ -3,12 +3,14 @@
 //! Always holds: what is built here does nothing by itself but look after its own uploads; repair
 //! and sweep begin when they are run.
 
+use std::sync::Arc;
+
 use trow_raft::Planted;
 
 use super::cluster::Cluster;
 use super::disk::OnDisk;
 use super::{settings, wiring};
-use crate::cache::Cache;
+use crate::cache::{Cache, Parts};
 use crate::config::Config;
 use crate::copies::audit::Auditor;
 use crate::evict::Evictor;
@@ -18,6 +20,7 @@ use crate::repair::Repair;
 use crate::replicated::Replicated;
 use crate::store::Store;
 use crate::sweep::Sweeper;
+use crate::upstream::{Marker, Registries};
 
 /// What clients and other nodes are answered from.
 pub(super) struct Content {
@@ -50,16 +53,26 @@ pub(super) fn build(
     let peer_blobs = PeerBlobs::over(&cluster.peers);
     let others = wiring::others(&peer_blobs);
     let secret = disk.cluster_dir.derive("uploads");
-    let cache = Cache::new(me.id, store.clone(), metadata.into(), peer_blobs.clone());
     let blobs = Replicated::new(
         me.id,
         store.clone(),
         metadata.into(),
-        peer_blobs,
+        peer_blobs.clone(),
         &secret,
         settings::limits(config),
         planted,
     );
+    let marker = Marker::of(&hex::encode(disk.cluster_dir.derive("via")));
+    let cache = Cache::new(Parts {
+        me: me.id,
+        store: store.clone(),
+        agreed: metadata.into(),
+        peers: peer_blobs,
+        blobs: blobs.clone(),
+        registries: Registries::new(config.upstream.clone(), marker),
+        // Without manifests of theirs, the upstreams say themselves what they have.
+        listed: Arc::new(|_, _| Box::pin(async { Ok(None) })),
+    });
     let status = wiring::status(me, metadata.clone(), store.clone(), auditor.clone(), blobs.clone());
     let repair = Repair::new(store.clone(), agreed.clone(), others.clone(), config.repair_rate.0);
     let sweeper = Sweeper::new(store.clone(), agreed.clone(), others, planted);

@@ -41,10 +41,8 @@ pub const REPO: &str = "trow-repo";
 /// The size of the whole blob in bytes, on every reply that is about one.
 pub const SIZE: &str = "trow-size";
 /// On a request for a blob of an upstream: what is not there is not fetched.
-#[allow(dead_code, reason = "what asks other nodes comes with the fills")]
 pub const ONLY_THERE: &str = "trow-only-there";
 /// On a reply to `HEAD` about such a blob: it is still on its way there.
-#[allow(dead_code, reason = "what asks other nodes comes with the fills")]
 pub const ARRIVING: &str = "trow-arriving";
 /// When a blob was last verified, in ms since 1970, on a reply to `HEAD`.
 pub const VERIFIED_AT: &str = "trow-verified-at";

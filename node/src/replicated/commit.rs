@@ -98,6 +98,22 @@ impl Replicated {
         Ok(there.then_some(Applied { index, outcome: Outcome::Done }))
     }
 
+    /// Has a write quorum hold a blob that some members have as cached, and gives its size and their word. `None`
+    /// when nobody has it, or too few hold it now.
+    pub async fn hold_cached(&self, digest: &Digest) -> Option<Finished> {
+        let mut evidence = self.ask_all(digest).await.ok()?;
+        let first = evidence.first()?.node;
+        let size = match self.inner.store.has(digest) {
+            Some(size) => size,
+            None => self.inner.peers.look(first, digest).await.ok()??.size,
+        };
+        if let Err(error) = self.gather(digest, &mut evidence, 0).await {
+            debug!(%digest, %error, "a cached blob is held by too few");
+            return None;
+        }
+        Some(Finished { size, evidence })
+    }
+
     fn members(&self) -> Result<Vec<Member>, UploadError> {
         let members = (self.inner.agreed.view)().and_then(|view| view.members());
         members.map_err(|error| UploadError::Unavailable(error.to_string()))

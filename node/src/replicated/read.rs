@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
-use sha2::Digest as _;
 use tracing::{Instrument as _, debug, warn};
 use trow_api::blobs::{ByteStream, ReadBlobError};
 use trow_api::request_id;
-use trow_raft::{Algorithm, Digest, NodeId, StateError};
+use trow_raft::{Digest, NodeId, StateError};
 
 use super::agreement::Agreement;
 use super::candidates;
+use super::running::Running;
 use crate::peer_blobs::PeerBlobs;
 use crate::store::{ReadError, SMALL, Store};
 
@@ -59,7 +59,7 @@ pub(super) async fn open(
         source: None,
         queue: VecDeque::new(),
         round: 0,
-        hash: (range.start == 0 && range.end >= size).then(|| Hasher::new(digest.algorithm())),
+        hash: (range.start == 0 && range.end >= size).then(|| Running::new(digest.algorithm())),
         whole: Vec::new(),
     };
     // The first byte is fetched before anything is promised: until then another node can be tried
@@ -94,7 +94,7 @@ struct Reader {
     queue: VecDeque<NodeId>,
     round: u32,
     /// Of all bytes so far, while all of them were relayed and the whole blob was asked for.
-    hash: Option<Hasher>,
+    hash: Option<Running>,
     /// The bytes that went into `hash`, of a small blob.
     whole: Vec<u8>,
 }
@@ -150,7 +150,7 @@ impl Reader {
         if self.at < self.end {
             return Ok(());
         }
-        let computed = self.hash.take().map(Hasher::finish);
+        let computed = self.hash.take().map(Running::finish);
         if computed.is_some_and(|computed| computed == self.digest.as_bytes()) {
             if self.size <= SMALL {
                 self.store.keep(&self.digest, std::mem::take(&mut self.whole).into());
@@ -222,33 +222,4 @@ async fn here(
 
 fn once(bytes: Bytes) -> ByteStream {
     Box::pin(stream::iter([Ok(bytes)]))
-}
-
-/// A running hash of either algorithm.
-enum Hasher {
-    Sha256(Box<sha2::Sha256>),
-    Sha512(Box<sha2::Sha512>),
-}
-
-impl Hasher {
-    fn new(algorithm: Algorithm) -> Hasher {
-        match algorithm {
-            Algorithm::Sha256 => Hasher::Sha256(Box::default()),
-            Algorithm::Sha512 => Hasher::Sha512(Box::default()),
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Hasher::Sha256(hash) => hash.update(bytes),
-            Hasher::Sha512(hash) => hash.update(bytes),
-        }
-    }
-
-    fn finish(self) -> Vec<u8> {
-        match self {
-            Hasher::Sha256(hash) => hash.finalize().to_vec(),
-            Hasher::Sha512(hash) => hash.finalize().to_vec(),
-        }
-    }
 }

@@ -1,10 +1,10 @@
 //! Several nodes' blobs in one process: real stores, a real state, and a network whose nodes can
 //! be taken down in mid-body. See `harness`.
 
-mod harness;
+pub(crate) mod harness;
 mod hostile;
 mod leave;
-mod net;
+pub(crate) mod net;
 mod reads;
 mod takeover;
 mod uploads;

@@ -35,6 +35,7 @@ pub(super) fn rehash(file: &File, digest: &Digest) -> io::Result<Option<Checksum
 }
 
 /// A running hash of either algorithm.
+#[derive(Clone)]
 pub(super) enum Hasher {
     Sha256(sha2::Sha256),
     Sha512(sha2::Sha512),

@@ -29,6 +29,10 @@ impl Inner {
 
     /// Whether `bytes` more leave the headroom free.
     pub(super) fn room(&self, bytes: u64) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if self.full.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(StoreError::NoSpace);
+        }
         let (total, free) = self.statvfs()?;
         if free < bytes.saturating_add(headroom(total)) {
             self.short.notify_one();
@@ -56,7 +60,6 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NoSpace`], also where a push would find space.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for fills, which are not built yet"))]
     pub async fn stage_cached(
         &self,
         hint: Option<Algorithm>,

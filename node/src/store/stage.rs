@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,10 +29,36 @@ const BATCH: usize = 256 << 10;
 pub struct Staged {
     file: StagedFile,
     len: u64,
+    /// Bytes that are in the file, and those that the batch under way adds.
+    written: u64,
+    writing: u64,
     gathered: Vec<Bytes>,
     gathered_len: usize,
     state: State,
     reserved: Option<Reserved>,
+}
+
+/// Reads what is in a staged file, while more comes and after it was held or dropped.
+#[derive(Clone)]
+pub struct StagedReader {
+    file: Arc<File>,
+    path: PathBuf,
+}
+
+impl StagedReader {
+    /// The `len` bytes at `offset`, which must be below what [`Staged::written`] said.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        blocking(move || {
+            let mut bytes = vec![0; len];
+            file.read_exact_at(&mut bytes, offset).map_err(|err| StoreError::io("read", &path, err))?;
+            Ok(Bytes::from(bytes))
+        })
+        .await
+    }
 }
 
 /// The running hashes, here or with the batch that is under way.
@@ -95,6 +121,8 @@ impl Staged {
         Ok(Staged {
             file: StagedFile { inner, path, file },
             len: 0,
+            written: 0,
+            writing: 0,
             gathered: Vec::new(),
             gathered_len: 0,
             state: State::Idle(Box::new(digester)),
@@ -149,13 +177,37 @@ impl Staged {
     pub async fn read(&mut self, offset: u64, max: usize) -> Result<Bytes, StoreError> {
         self.flush().await?;
         let want = self.len.saturating_sub(offset).min(max as u64) as usize;
-        let (file, path) = (Arc::clone(&self.file.file), self.file.path.clone());
-        blocking(move || {
-            let mut bytes = vec![0; want];
-            file.read_exact_at(&mut bytes, offset).map_err(|err| StoreError::io("read", &path, err))?;
-            Ok(Bytes::from(bytes))
-        })
-        .await
+        self.reader().read(offset, want).await
+    }
+
+    /// Who reads what is in the file while more comes.
+    pub fn reader(&self) -> StagedReader {
+        StagedReader { file: Arc::clone(&self.file.file), path: self.file.path.clone() }
+    }
+
+    /// Bytes that are in the file, and readable there.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Whether all that was appended has the digest: what [`Staged::hold`] asks first, before anything is fsynced.
+    ///
+    /// # Errors
+    /// As [`Staged::write`].
+    pub async fn has_digest(&mut self, digest: &Digest) -> Result<bool, StoreError> {
+        self.flush().await?;
+        let State::Idle(digester) = &self.state else { return Err(self.broken()) };
+        let computed = match digest.algorithm() {
+            Algorithm::Sha256 => digester.sha256.clone().finish(),
+            Algorithm::Sha512 => match &digester.sha512 {
+                Some(sha512) => sha512.clone().finish(),
+                None => {
+                    let path = self.file.path.clone();
+                    blocking(move || hash_file(&path, Algorithm::Sha512)).await?
+                }
+            },
+        };
+        Ok(computed == *digest)
     }
 
     /// Verifies the digest and makes the bytes a held blob, durable when this returns.
@@ -175,7 +227,6 @@ impl Staged {
     ///
     /// # Errors
     /// As [`Staged::hold`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for fills, which are not built yet"))]
     pub async fn keep(self, digest: &Digest) -> Result<u64, HoldError> {
         let digest = *digest;
         let promote = move |staged: &StagedFile, sums: &Checksums| {
@@ -202,7 +253,7 @@ impl Staged {
                 Algorithm::Sha256 => sha256.finish(),
                 Algorithm::Sha512 => match sha512 {
                     Some(sha512) => sha512.finish(),
-                    None => hash_file(&staged, Algorithm::Sha512)?,
+                    None => hash_file(&staged.path, Algorithm::Sha512)?,
                 },
             };
             match computed {
@@ -227,7 +278,7 @@ impl Staged {
             reserved.wrote(self.gathered_len as u64);
         }
         let batch = Arc::new(std::mem::take(&mut self.gathered));
-        self.gathered_len = 0;
+        self.writing = std::mem::take(&mut self.gathered_len) as u64;
         let hashed = Arc::clone(&batch);
         let hashing = tokio::task::spawn_blocking(move || {
             hashed.iter().for_each(|bytes| digester.update(bytes));
@@ -247,6 +298,7 @@ impl Staged {
             let written = joined(writing).await;
             let busy = std::mem::replace(&mut self.state, State::Broken);
             written.map_err(|err| StoreError::io("write", &self.file.path, err))?;
+            self.written += std::mem::take(&mut self.writing);
             if let State::Busy(hashing, _) = busy {
                 self.state = State::Hashing(hashing);
             }
@@ -267,8 +319,8 @@ impl Staged {
 }
 
 /// The digest of a staged file under an algorithm that nobody hinted at.
-fn hash_file(staged: &StagedFile, algorithm: Algorithm) -> Result<Digest, StoreError> {
-    let file = File::open(&staged.path).map_err(|err| StoreError::io("open", &staged.path, err))?;
-    let (digest, _) = hash(&file, algorithm).map_err(|err| StoreError::io("read", &staged.path, err))?;
+fn hash_file(path: &Path, algorithm: Algorithm) -> Result<Digest, StoreError> {
+    let file = File::open(path).map_err(|err| StoreError::io("open", path, err))?;
+    let (digest, _) = hash(&file, algorithm).map_err(|err| StoreError::io("read", path, err))?;
     Ok(digest)
 }

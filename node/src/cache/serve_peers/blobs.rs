@@ -1,33 +1,48 @@
-//! A peer looks for a blob of an upstream here, or reads it.
+//! A peer reads a blob of an upstream here, looks whether it is here, or has this node keep a copy.
 
+use std::error::Error;
+
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use futures::StreamExt as _;
+use futures::TryStreamExt as _;
 use http::{HeaderMap, StatusCode, header};
-use trow_raft::Digest;
+use trow_api::pull::UpstreamName;
+use trow_raft::{Digest, NodeId};
 
 use super::super::Cache;
-use crate::peer_blobs::answer::Refused;
-use crate::peer_blobs::wire::{self, Fault};
+use super::super::fault::fault;
+use super::super::pull::{self, Asked};
+use crate::peer_blobs::answer::{JsonReply, Refused, repo_of};
+use crate::peer_blobs::wire::{self, Fault, HoldFrom};
 use crate::peer_blobs::{body_of, range};
-use crate::store::ReadError;
+use crate::store::{HoldError, StoreError};
 
 const OCTETS: &str = "application/octet-stream";
 
-/// `GET` and `HEAD` of what is held here.
+/// `GET`: the bytes, as they are here, arrive here, or are fetched now. `HEAD`: what is here.
 pub(super) async fn blob(
     State(cache): State<Cache>,
     Path(digest): Path<Digest>,
     method: http::Method,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let store = &cache.inner.store;
-    let size = store.has(&digest).ok_or(Fault::Unknown)?;
-    let mut reply = Response::builder().header(wire::SIZE, size).header(header::CONTENT_TYPE, OCTETS);
+    let mut reply = Response::builder().header(header::CONTENT_TYPE, OCTETS);
+    let failed = |error: http::Error| Refused(Fault::unavailable(error));
     if method == http::Method::HEAD {
-        return reply.body(Body::empty()).map_err(|error| Fault::unavailable(error).into());
+        let size = match cache.inner.fills.means().store.has(&digest) {
+            Some(size) => size,
+            None => {
+                reply = reply.header(wire::ARRIVING, "1");
+                cache.inner.fills.is_arriving(&digest).ok_or(Fault::Unknown)?
+            }
+        };
+        return reply.header(wire::SIZE, size).body(Body::empty()).map_err(failed);
     }
+    let name = UpstreamName::of_local(&repo_of(&headers)?).ok_or(Fault::Unknown)?;
+    let size = headers.get(wire::SIZE).and_then(|size| size.to_str().ok()?.parse().ok());
+    let size: u64 = size.ok_or(Fault::Unknown)?;
     let range = match headers.get(header::RANGE) {
         None => 0..size,
         Some(range) => {
@@ -37,10 +52,57 @@ pub(super) async fn blob(
         }
     };
     let length = range.end - range.start;
-    let body = store.open_blob(&digest, Some(range)).await.map_err(|error| match error {
-        ReadError::NotHere | ReadError::Damaged { .. } => Fault::Unknown,
-        ReadError::Store(error) => Fault::unavailable(error),
-    })?;
-    let body = body_of(body.map(|item| item.map_err(std::io::Error::other)));
-    reply.header(header::CONTENT_LENGTH, length).body(body).map_err(|error| Fault::unavailable(error).into())
+    let asked = Asked { name, digest, size, range };
+    let (fills, reads) = (&cache.inner.fills, &cache.inner.reads);
+    let body = match headers.contains_key(wire::ONLY_THERE) {
+        true => pull::only_here(fills, &asked).await.map_err(fault)?.ok_or(Fault::Unknown)?,
+        false => pull::at_home(fills, reads, &asked).await.map_err(fault)?.into_body(),
+    };
+    let reply = reply.header(wire::SIZE, size).header(header::CONTENT_LENGTH, length);
+    reply.body(body_of(body)).map_err(failed)
+}
+
+/// Fetches the blob from another node and keeps it as cached, if it is not here.
+pub(super) async fn keep(
+    State(cache): State<Cache>,
+    Path(digest): Path<Digest>,
+    Json(from): Json<HoldFrom>,
+) -> JsonReply<()> {
+    let means = cache.inner.fills.means();
+    let _permit = means.keeping.acquire().await.map_err(Fault::unavailable)?;
+    if means.store.has(&digest).is_some() {
+        return Ok(Json(()));
+    }
+    let mut last = Fault::Unknown;
+    for source in from.sources.into_iter().filter(|source| *source != means.me) {
+        match copy(&cache, source, &digest).await {
+            Ok(()) => return Ok(Json(())),
+            Err(fault) => last = fault,
+        }
+    }
+    Err(last.into())
+}
+
+async fn copy(cache: &Cache, source: NodeId, digest: &Digest) -> Result<(), Fault> {
+    let means = cache.inner.fills.means();
+    let fetched = means.peers.fetch(source, digest, None).await.map_err(Fault::unavailable)?;
+    let (size, mut body) = (Some(fetched.size), fetched.body);
+    let staged = means.store.stage_cached(Some(digest.algorithm()), size).await;
+    let mut staged = staged.map_err(store_fault)?;
+    while let Some(bytes) = body.try_next().await.map_err(Fault::unavailable)? {
+        staged.write(bytes).await.map_err(store_fault)?;
+    }
+    match staged.keep(digest).await {
+        Ok(_) => Ok(()),
+        Err(HoldError::DigestMismatch { .. }) => Err(Fault::DigestMismatch),
+        Err(HoldError::Store(error)) => Err(store_fault(error)),
+    }
+}
+
+fn store_fault(error: StoreError) -> Fault {
+    if matches!(error, StoreError::NoSpace) {
+        return Fault::NoSpace;
+    }
+    tracing::error!(cause = &error as &dyn Error, "the store fails a copy of a cached blob; check the disk");
+    Fault::unavailable("the store of the node failed; its log says how")
 }

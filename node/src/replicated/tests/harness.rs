@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::Router;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use trow_api::blobs::{Blobs as _, ByteStream, UploadError, UploadToken};
@@ -19,6 +20,7 @@ use trow_raft::{
 
 use super::super::{Agreement, Limits, Replicated};
 use super::net::{Net, peers};
+use crate::peer_blobs::PeerBlobs;
 use crate::store::Store;
 
 pub const LIMITS: Limits =
@@ -105,7 +107,7 @@ impl Ledger {
     }
 }
 
-fn agreement(ledger: &Arc<Ledger>) -> Agreement {
+pub fn agreement(ledger: &Arc<Ledger>) -> Agreement {
     let (local, confirmed, proposed) = (ledger.clone(), ledger.clone(), ledger.clone());
     Agreement {
         view: Arc::new(move || Ok(local.view())),
@@ -131,6 +133,16 @@ impl Nodes {
     }
 
     pub async fn with(count: u64, limits: Limits, planted: Planted) -> Nodes {
+        Nodes::serving(count, limits, planted, |_, _, _, _| Router::new()).await
+    }
+
+    /// Nodes that answer their peers more than what is asked about blobs and uploads.
+    pub async fn serving(
+        count: u64,
+        limits: Limits,
+        planted: Planted,
+        mut more: impl FnMut(NodeId, &Node, &Arc<Ledger>, PeerBlobs) -> Router,
+    ) -> Nodes {
         let dir = tempfile::tempdir().unwrap();
         let stores: BTreeMap<NodeId, Store> = (1..=count)
             .map(|n| {
@@ -155,7 +167,9 @@ impl Nodes {
                 Replicated::new(id, store.clone(), agreement(&ledger), peers, b"secret", limits, planted);
             nodes.insert(id, Node { blobs, store });
         }
-        let routers = nodes.iter().map(|(id, node)| (*id, node.blobs.peer_router())).collect();
+        let mut router =
+            |id, node: &Node| node.blobs.peer_router().merge(more(id, node, &ledger, peers(&net, id)));
+        let routers = nodes.iter().map(|(id, node)| (*id, router(*id, node))).collect();
         net.routers.set(routers).map_err(drop).unwrap();
         Nodes { ledger, nodes, net, dir }
     }

@@ -214,7 +214,7 @@ impl World {
         let homes = Homes::new(me, agreed.clone(), peers.silence_fn());
         let (later, start) = (self.later.clone(), Instant::now());
         let clock = Arc::new(move || start + Duration::from_millis(later.load(Ordering::SeqCst)));
-        let upstream = Registries::new(self.settings.clone(), Marker::of("test"));
+        let upstream = Registries::new(self.settings.clone());
         Manifests::new(Parts { me, store, agreed, peers, homes, upstream, clock })
     }
 

@@ -1,0 +1,165 @@
+//! The fills of this node: one for a blob at a time, whoever asks.
+//!
+//! Always holds: two readers of a blob share its fill, also those that ask under other names, as long as it may
+//! still come; at most [`AT_ONCE`] run, the others wait; a failure is remembered for [`REMEMBERED`], so that a
+//! crowd that comes back asks the upstream once. A fill goes on when its readers leave. Never does: start one for
+//! a blob that is here.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use trow_api::pull::PullError;
+use trow_raft::Digest;
+
+use super::fill::{Ended, Fill, Means, Reader, pour};
+use super::pull::Asked;
+use super::reads::{Kind, Reads};
+use super::second::Seconds;
+use crate::replicated::task;
+
+/// Fills at once on this node. Each takes about two batches of the store in memory, and a connection.
+const AT_ONCE: usize = 32;
+/// Failures are remembered for this long.
+const REMEMBERED: Duration = Duration::from_secs(3);
+
+/// The fills. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Fills {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    means: Means,
+    running: Mutex<HashMap<(Digest, u64), Arc<Fill>>>,
+    permits: Semaphore,
+    seconds: Seconds,
+    counted: Counted,
+}
+
+/// What became of fills so far.
+#[derive(Default)]
+pub(super) struct Counted {
+    /// The blob is kept.
+    pub(super) kept: AtomicU64,
+    /// It passed, for want of room.
+    pub(super) passed: AtomicU64,
+    /// It failed.
+    pub(super) failed: AtomicU64,
+}
+
+/// What there is of a blob on this node.
+pub(super) enum Joined {
+    /// It is in the store.
+    Here,
+    /// It is on its way.
+    Reader(Reader),
+}
+
+impl Fills {
+    pub(super) fn new(means: Means) -> Fills {
+        let seconds = Seconds::start(means.me, means.homes.clone(), means.peers.clone());
+        let inner = Inner {
+            means,
+            running: Mutex::default(),
+            permits: Semaphore::new(AT_ONCE),
+            seconds,
+            counted: Counted::default(),
+        };
+        Fills { inner: Arc::new(inner) }
+    }
+
+    /// Reads `range` of the blob, which is fetched under `name` unless it is on its way already.
+    pub(super) fn join(&self, asked: &Asked, reads: &Reads) -> Joined {
+        let Asked { name, digest, size, range } = asked;
+        let (size, range) = (*size, range.clone());
+        let mut running = self.running();
+        if let Some(fill) = running.get(&(*digest, size))
+            && (!fill.has_failed() || fill.name == *name)
+        {
+            reads.count(Kind::Shared);
+            return Joined::Reader(fill.reader(range));
+        }
+        // What was kept was in the store before it left the table.
+        if self.inner.means.store.has(digest) == Some(size) {
+            return Joined::Here;
+        }
+        reads.count(Kind::Fill);
+        let fill = Fill::new(name.clone(), *digest, size);
+        let reader = fill.reader(range);
+        running.insert((*digest, size), Arc::clone(&fill));
+        drop(running);
+        let fills = self.clone();
+        // It goes on when whoever asked is gone.
+        task::spawn(async move { fills.run(fill).await });
+        Joined::Reader(reader)
+    }
+
+    /// Reads `range` of a blob that is on its way here from the upstream itself.
+    pub(super) fn arriving(&self, digest: &Digest, size: u64, range: Range<u64>) -> Option<Reader> {
+        let running = self.running();
+        running.get(&(*digest, size)).filter(|fill| fill.is_source()).map(|fill| fill.reader(range))
+    }
+
+    /// The size of a blob that is on its way here from the upstream itself.
+    pub(super) fn is_arriving(&self, digest: &Digest) -> Option<u64> {
+        let running = self.running();
+        let mut of_digest = running.iter().filter(|((of, _), fill)| of == digest && fill.is_source());
+        of_digest.next().map(|((_, size), _)| *size)
+    }
+
+    /// What fills work with.
+    pub(super) fn means(&self) -> &Means {
+        &self.inner.means
+    }
+
+    /// How many are under way.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for metrics, which follow"))]
+    pub(super) fn in_flight(&self) -> u64 {
+        self.running().values().filter(|fill| !fill.has_ended()).count() as u64
+    }
+
+    /// What became of those that ended.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for metrics, which follow"))]
+    pub(super) fn counted(&self) -> &Counted {
+        &self.inner.counted
+    }
+
+    async fn run(&self, fill: Arc<Fill>) {
+        let Inner { means, permits, seconds, counted, .. } = &*self.inner;
+        let ended = match permits.acquire().await {
+            Ok(_permit) if fill.is_wanted() => pour(&fill, means).await,
+            // Whoever asked did not wait for its turn.
+            _ => {
+                fill.failed(PullError::Failed);
+                Ended::Failed
+            }
+        };
+        let count = match ended {
+            Ended::Kept { .. } => &counted.kept,
+            Ended::Passed => &counted.passed,
+            Ended::Failed => &counted.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        if ended == Ended::Failed {
+            tokio::time::sleep(REMEMBERED).await;
+        }
+        let mut running = self.running();
+        let key = (fill.digest, fill.size);
+        // One of another name may have taken its place since.
+        if running.get(&key).is_some_and(|there| Arc::ptr_eq(there, &fill)) {
+            running.remove(&key);
+        }
+        drop(running);
+        if ended == (Ended::Kept { from_peer: false }) {
+            seconds.want(fill.digest);
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<(Digest, u64), Arc<Fill>>> {
+        self.inner.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

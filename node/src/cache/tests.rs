@@ -1,0 +1,9 @@
+//! Several nodes' caches in one process, over real stores, and an upstream that speaks HTTP over loopback.
+
+mod arrive;
+mod cluster;
+mod durable;
+mod fail;
+mod grow;
+mod space;
+mod upstream;
