@@ -5,42 +5,29 @@
 //! requests end also where rings differ; a pull waits for no log. Never does: judge who may pull, or speak HTTP
 //! to an upstream.
 
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod blobs;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod complete;
-#[allow(dead_code, reason = "the port over them is put together next")]
 mod fault;
 mod fill;
 mod fills;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod flights;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod freshness;
 mod homes;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod listing;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod lists;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod manifests;
-#[allow(dead_code, reason = "the port over them is put together next")]
+#[allow(dead_code, reason = "for metrics, which follow")]
 mod meter;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
+mod port;
 mod pull;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod reads;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod recent;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod record;
 mod second;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod serve_manifests;
 mod serve_peers;
 #[cfg(test)]
 mod tests;
-#[cfg_attr(not(test), allow(dead_code, reason = "the port over them is put together next"))]
 mod words;
 
 use std::sync::Arc;
@@ -56,7 +43,9 @@ use crate::upstream::Registries;
 pub use blobs::ListedSize;
 use fill::Means;
 use fills::Fills;
-use homes::Homes;
+pub use homes::Homes;
+pub use manifests::{Manifests, Parts as ManifestParts};
+pub use port::PullThrough;
 use reads::Reads;
 
 /// The cache, as this node takes part in it. Cheap to clone.

@@ -72,8 +72,8 @@ async fn serve(config: &Config, sources: &Sources, planted: Planted) -> anyhow::
     let me = settings::me(config, disk.identity.id(), &addresses, &store);
     tracing::info!(node = %me.id, name = me.name, client = me.client, peer = me.peer, ops = %addresses.ops, data = %disk.data.path().display(), "starting");
     let cluster = cluster::open(config, &disk, me, planted).await?;
-    let _registries = upstreams::open(config, sources, &closing, &mut tasks);
-    let (content, upkeep) = content::build(config, &disk, &cluster, store, planted);
+    let registries = upstreams::open(config, sources, &closing, &mut tasks);
+    let (content, upkeep) = content::build(config, &disk, &cluster, store, registries, planted);
     let peers = cluster::serve(ports.peers, &cluster, &content);
 
     let counted = health.show(config, tls.as_ref(), &cluster, &content, &upkeep)?;

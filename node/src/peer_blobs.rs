@@ -11,7 +11,6 @@ mod blobs;
 mod cached;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-#[cfg_attr(not(test), allow(dead_code, reason = "who asks comes with the port over the cache"))]
 mod manifests;
 pub(crate) mod range;
 mod send;

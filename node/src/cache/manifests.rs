@@ -100,7 +100,7 @@ impl Manifests {
     }
 
     /// What is counted.
-    #[allow(dead_code, reason = "the port over it comes with the blobs")]
+    #[allow(dead_code, reason = "for metrics, which follow")]
     pub fn meter(&self) -> &Meter {
         &self.inner.meter
     }
@@ -125,6 +125,11 @@ impl Manifests {
         };
         self.inner.meter.answered(&pulled);
         pulled
+    }
+
+    /// Whether what is behind the name is fetched with credentials that do not count as everybody's.
+    pub fn needs_user(&self, name: &UpstreamName) -> bool {
+        self.inner.parts.upstream.rules(name).needs_user
     }
 
     /// The settings for a repository that may be asked for.

@@ -115,6 +115,7 @@ impl Recent {
     }
 
     /// What is kept weighs this much, in bytes.
+    #[cfg(test)]
     pub fn weight(&self) -> usize {
         self.lock().weight
     }

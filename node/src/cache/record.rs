@@ -185,14 +185,13 @@ impl Recorder {
                     Attempt::Never
                 }
             },
-            Err(ProposeError::NoLeader | ProposeError::Busy | ProposeError::Unknown(_)) => Attempt::Later,
-            Err(
-                error @ (ProposeError::TooLarge(_) | ProposeError::Refused(_) | ProposeError::Level { .. }),
-            ) => {
+            Err(error @ ProposeError::TooLarge(_)) => {
                 self.meter.recorded(Recorded::Failed);
                 debug!(%repo, digest = %wanted.digest, %error, "a cached manifest is not recorded, and served from memory alone");
                 Attempt::Never
             }
+            // Also a node that joins just now, and a cluster whose level is about to rise.
+            Err(_) => Attempt::Later,
         }
     }
 

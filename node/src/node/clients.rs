@@ -37,8 +37,8 @@ pub(super) fn router(
     counted: Counted,
 ) -> Router {
     let token = AdminToken::new(disk.cluster_dir.admin_token());
-    // Knows of no registry: nothing is fetched yet.
-    let upstreams: Arc<dyn Upstreams> = Arc::new(trow_api::pull::memory::Memory::default());
+    let upstreams: Arc<dyn Upstreams> = Arc::new(content.cache.clone());
+    let registries = content.registries.clone();
     let admin = Admin {
         metadata: cluster.metadata.clone(),
         blobs: content.blobs.clone(),
@@ -51,7 +51,7 @@ pub(super) fn router(
         metadata: cluster.metadata.clone(),
         blobs: Arc::new(content.blobs.clone()),
         upstreams,
-        looped: Arc::new(|_| false),
+        looped: Arc::new(move |headers| registries.came_back(headers)),
         node: cluster.peers.me().name.clone(),
         token,
         replies: counted.replies,

@@ -4,13 +4,14 @@
 //! and sweep begin when they are run.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use trow_raft::Planted;
 
 use super::cluster::Cluster;
 use super::disk::OnDisk;
 use super::{settings, wiring};
-use crate::cache::{Cache, Parts};
+use crate::cache::{Cache, Homes, ManifestParts, Manifests, Parts, PullThrough};
 use crate::config::Config;
 use crate::copies::audit::Auditor;
 use crate::evict::Evictor;
@@ -20,13 +21,15 @@ use crate::repair::Repair;
 use crate::replicated::Replicated;
 use crate::store::Store;
 use crate::sweep::Sweeper;
-use crate::upstream::{Marker, Registries};
+use crate::upstream::Registries;
 
 /// What clients and other nodes are answered from.
 pub(super) struct Content {
     pub store: Store,
     pub blobs: Replicated,
-    pub cache: Cache,
+    pub cache: PullThrough,
+    /// The upstreams.
+    pub registries: Registries,
     pub auditor: Auditor,
     /// What this node says of itself.
     pub status: StatusFn,
@@ -45,6 +48,7 @@ pub(super) fn build(
     disk: &OnDisk,
     cluster: &Cluster,
     store: Store,
+    registries: Registries,
     planted: Planted,
 ) -> (Content, Upkeep) {
     let (me, metadata) = (cluster.peers.me().clone(), &cluster.metadata);
@@ -62,20 +66,32 @@ pub(super) fn build(
         settings::limits(config),
         planted,
     );
-    let marker = Marker::of(&hex::encode(disk.cluster_dir.derive("via")));
+    let manifests = Manifests::new(ManifestParts {
+        me: me.id,
+        store: store.clone(),
+        agreed: metadata.into(),
+        peers: peer_blobs.clone(),
+        homes: Homes::new(me.id, metadata.into(), peer_blobs.silence_fn()),
+        upstream: registries.clone(),
+        clock: Arc::new(Instant::now),
+    });
+    let listing = manifests.clone();
     let cache = Cache::new(Parts {
         me: me.id,
         store: store.clone(),
         agreed: metadata.into(),
         peers: peer_blobs,
         blobs: blobs.clone(),
-        registries: Registries::new(config.upstream.clone(), marker),
-        // Without manifests of theirs, the upstreams say themselves what they have.
-        listed: Arc::new(|_, _| Box::pin(async { Ok(None) })),
+        registries: registries.clone(),
+        listed: Arc::new(move |name, digest| {
+            let manifests = listing.clone();
+            Box::pin(async move { manifests.listed(&name, &digest).await })
+        }),
     });
+    let cache = PullThrough { manifests, blobs: cache };
     let status = wiring::status(me, metadata.clone(), store.clone(), auditor.clone(), blobs.clone());
     let repair = Repair::new(store.clone(), agreed.clone(), others.clone(), config.repair_rate.0);
     let sweeper = Sweeper::new(store.clone(), agreed.clone(), others, planted);
     let evictor = Evictor::new(store.clone(), agreed, sweeper.clone(), settings::watermarks(config));
-    (Content { store, blobs, cache, auditor, status }, Upkeep { repair, sweeper, evictor })
+    (Content { store, blobs, cache, registries, auditor, status }, Upkeep { repair, sweeper, evictor })
 }

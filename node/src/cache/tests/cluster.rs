@@ -15,7 +15,7 @@ use super::upstream::Upstream;
 use crate::cache::{Cache, Parts};
 use crate::peer_blobs::PeerBlobs;
 use crate::replicated::tests::harness::{LIMITS, Nodes, agreement, soon};
-use crate::upstream::{HostSettings, Marker, Registries, UpstreamSettings};
+use crate::upstream::{HostSettings, Registries, UpstreamSettings};
 
 pub const MIB: usize = 1 << 20;
 

@@ -27,7 +27,7 @@ use crate::cache::serve_manifests::routes;
 use crate::peer_blobs::{Call, PeerBlobs};
 use crate::replicated::Agreement;
 use crate::store::Store;
-use crate::upstream::{HostSettings, Marker, Registries, UpstreamSettings};
+use crate::upstream::{HostSettings, Registries, UpstreamSettings};
 
 /// The most that any single step of a test may take.
 pub const BOUND: Duration = Duration::from_secs(60);
