@@ -16,7 +16,6 @@ mod homes;
 mod listing;
 mod lists;
 mod manifests;
-#[allow(dead_code, reason = "for metrics, which follow")]
 mod meter;
 mod port;
 mod pull;
@@ -26,6 +25,7 @@ mod record;
 mod second;
 mod serve_manifests;
 mod serve_peers;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -80,7 +80,6 @@ pub struct Parts {
     pub listed: ListedSize,
 }
 
-#[cfg_attr(not(test), allow(dead_code, reason = "for metrics, which follow"))]
 /// What came of reads and fills so far, and how many are under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheStats {
@@ -107,7 +106,6 @@ impl Cache {
     }
 
     /// How well it does.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for metrics, which follow"))]
     pub fn stats(&self) -> CacheStats {
         let Inner { fills, reads, .. } = &*self.inner;
         let counted = fills.counted();

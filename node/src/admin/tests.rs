@@ -18,6 +18,7 @@ use super::{Admin, router};
 use crate::peer_blobs::PeerBlobs;
 use crate::replicated::{Limits, Replicated};
 use crate::store::Store;
+use crate::warm::Warmer;
 
 const TOKEN: &str = "the-admin-token";
 const ME: NodeId = NodeId(1);
@@ -84,6 +85,7 @@ impl Node {
                 let said = said.collect();
                 Box::pin(async move { said })
             }),
+            warmer: Warmer::new(Arc::new(trow_api::pull::memory::Memory::default())),
             access: Access::new(AdminToken::new(TOKEN), &trow_api::Auth::default()),
         };
         Node { metadata, held, router: router(admin), _dir: dir }

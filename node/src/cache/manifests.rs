@@ -19,6 +19,7 @@ pub(super) use ask::pull_error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prometheus_client::registry::Registry;
 use trow_api::pull::{PullError, Pulled, UpstreamName};
 use trow_api::route::Reference;
 use trow_raft::{Digest, NodeId, RepoName, StateError, View};
@@ -99,10 +100,10 @@ impl Manifests {
         Manifests { inner: Arc::new(inner) }
     }
 
-    /// What is counted.
-    #[allow(dead_code, reason = "for metrics, which follow")]
-    pub fn meter(&self) -> &Meter {
-        &self.inner.meter
+    /// Shows what is counted here, and of the upstreams, at each scrape.
+    pub fn register(&self, registry: &mut Registry) {
+        self.inner.meter.register(registry);
+        self.upstream().register(registry);
     }
 
     /// A manifest; without its bytes when `head`.

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 use axum::{Router, middleware};
+use prometheus_client::registry::Registry;
 use trow_api::pull::{Content, PullError, Pulled, Relayed, UpstreamName, Upstreams};
 use trow_api::route::Reference;
 use trow_raft::{Digest, Evidence};
@@ -29,6 +30,12 @@ impl PullThrough {
             .layer(axum::extract::DefaultBodyLimit::max(wire::REQUEST_MAX))
             .layer(middleware::from_fn(only_peers));
         self.blobs.peer_router().merge(manifests)
+    }
+
+    /// Shows what is counted at each scrape.
+    pub fn register(&self, registry: &mut Registry) {
+        self.manifests.register(registry);
+        registry.register_collector(Box::new(self.blobs.clone()));
     }
 }
 

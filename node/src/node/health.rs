@@ -74,6 +74,7 @@ impl Health {
         }));
         cluster.metadata.register(&mut registry);
         upkeep.repair.meter().register(&mut registry);
+        content.cache.register(&mut registry);
         upkeep.evictor.meter().register(&mut registry);
         if let Some(tls) = tls {
             tls.register(&mut registry);
