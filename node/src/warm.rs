@@ -6,7 +6,6 @@
 
 mod choose;
 pub mod event;
-mod image;
 #[cfg(test)]
 mod tests;
 
@@ -20,13 +19,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use trow_api::manifest::parse::parse;
+pub use trow_api::pull::Image;
 use trow_api::pull::{PullError, Pulled, UpstreamName, Upstreams};
 use trow_api::route::Reference;
 use trow_raft::Digest;
 
 pub use choose::{Platform, Wanted};
 pub use event::Event;
-pub use image::Image;
 
 /// Images at once.
 const IMAGES: usize = 4;
