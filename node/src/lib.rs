@@ -34,6 +34,7 @@ mod upstream;
 
 mod copies;
 mod evict;
+mod forget;
 mod peer_blobs;
 mod repair;
 mod replicated;

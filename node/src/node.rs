@@ -33,6 +33,7 @@ use trow_raft::Planted;
 
 use crate::birth::{self, Birth};
 use crate::config::{Config, Sources};
+use crate::forget;
 use end::{Ended, Signals};
 use stop::Running;
 
@@ -94,6 +95,7 @@ async fn serve(config: &Config, sources: &Sources, planted: Planted) -> anyhow::
     tasks.spawn(upkeep.repair.run());
     tasks.spawn(upkeep.sweeper.run());
     tasks.spawn(upkeep.evictor.run());
+    tasks.spawn(forget::run(cluster.metadata.clone()));
 
     let outcome = end::reached(signals, member, &mut clients, &cluster.peers, &confirmed).await;
     Running { health, closing, clients, uploads: content.blobs, tasks, cluster, peers }.stop().await;

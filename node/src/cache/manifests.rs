@@ -31,6 +31,7 @@ use super::meter::Meter;
 use super::recent::{Recent, Served};
 use super::record::Recorder;
 use super::words::Words;
+use crate::forget::Asked;
 use crate::peer_blobs::PeerBlobs;
 use crate::replicated::Agreement;
 use crate::store::Store;
@@ -81,6 +82,7 @@ struct Inner {
     asks: Flights<(RepoName, Reference), Result<(), PullError>>,
     fetches: Flights<(RepoName, Digest), Result<Served, PullError>>,
     recorder: Recorder,
+    asked: Asked,
     meter: Meter,
 }
 
@@ -94,6 +96,7 @@ impl Manifests {
             asks: Flights::default(),
             fetches: Flights::default(),
             recorder: Recorder::new(parts.agreed.clone(), meter.clone()),
+            asked: Asked::new(parts.agreed.clone()),
             meter,
             parts,
         };
@@ -125,6 +128,9 @@ impl Manifests {
             Reference::Tag(_) => self.at_home(name, reference, head, rules).await,
         };
         self.inner.meter.answered(&pulled);
+        if let Ok(pulled) = &pulled {
+            self.inner.asked.note(name.local(), &pulled.digest);
+        }
         pulled
     }
 
