@@ -12,6 +12,7 @@ pub mod image;
 pub mod memory;
 pub mod name;
 pub mod port;
+pub mod prefixes;
 
 mod blob;
 mod lists;
@@ -22,4 +23,5 @@ mod serve;
 pub use image::{Image, InvalidImage};
 pub use name::{Host, InvalidHost, UpstreamName};
 pub use port::{Content, PullError, Pulled, Relayed, Upstreams};
+pub use prefixes::Prefixes;
 pub(crate) use serve::Pull;

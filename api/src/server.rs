@@ -5,7 +5,6 @@
 //! Endpoints are told apart by [`Route`](crate::route::Route) alone, not by the framework's patterns, since repository
 //! names contain slashes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use tracing::{Instrument, Span};
-use trow_raft::{Metadata, RepoName};
+use trow_raft::Metadata;
 
 use crate::access::{Line, Logged, shown};
 use crate::auth::{AdminToken, Auth};
@@ -23,7 +22,7 @@ use crate::blobs::Blobs;
 use crate::error::{Error, Problem};
 use crate::manifest::replies::Replies;
 use crate::metrics::HttpMetrics;
-use crate::pull::{Host, Upstreams};
+use crate::pull::{Prefixes, Upstreams};
 use crate::request_id::{self, RequestId};
 
 /// What a router is made of.
@@ -61,7 +60,7 @@ pub struct Settings {
     /// `server.hostnames`: `ns=` of one of these means this registry.
     pub hostnames: Vec<String>,
     /// `prefixes`: what is below one of these is of that upstream registry.
-    pub prefixes: BTreeMap<RepoName, Host>,
+    pub prefixes: Prefixes,
     /// `reads.without_quorum`.
     pub without_quorum: WithoutQuorum,
     /// `registry.sparse`: a manifest may name what is not here.
@@ -87,7 +86,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             hostnames: Vec::new(),
-            prefixes: BTreeMap::new(),
+            prefixes: Prefixes::default(),
             without_quorum: WithoutQuorum::Stale,
             sparse: false,
             delete: true,

@@ -65,7 +65,7 @@ async fn serve(config: &Config, sources: &Sources, planted: Planted) -> anyhow::
     let ports = ports::take(config).await?;
     let addresses = ports.addresses()?;
     let tls = settings::tls(config, &closing)?;
-    let api = settings::api(config, &closing)?;
+    let mut api = settings::api(config, &closing)?;
     let health = health::serve(config, disk.identity.id(), ports.ops, &mut tasks);
 
     // Blobs here, then the others, then what is agreed with them.
@@ -74,6 +74,7 @@ async fn serve(config: &Config, sources: &Sources, planted: Planted) -> anyhow::
     tracing::info!(node = %me.id, name = me.name, client = me.client, peer = me.peer, ops = %addresses.ops, data = %disk.data.path().display(), "starting");
     let cluster = cluster::open(config, &disk, me, planted).await?;
     let registries = upstreams::open(config, sources, &closing, &mut tasks);
+    api.prefixes = registries.prefixes();
     let (content, upkeep) = content::build(config, &disk, &cluster, store, registries, planted);
     let peers = cluster::serve(ports.peers, &cluster, &content);
 

@@ -41,7 +41,7 @@ mod tests;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use trow_api::pull::{Host, UpstreamName};
+use trow_api::pull::{Prefixes, UpstreamName};
 use trow_api::route::Reference;
 use trow_raft::Digest;
 
@@ -100,9 +100,9 @@ impl Registries {
         self.lasting.helpers.store(Arc::new(helper::Helpers::of(dir.to_owned())));
     }
 
-    /// The registry that a first component of repository names stands for, if it is such a prefix.
-    pub fn prefix(&self, component: &str) -> Option<Host> {
-        self.known.load().settings.prefixes.get(component).cloned()
+    /// Names here that stand for registries, as they are configured now.
+    pub fn prefixes(&self) -> Prefixes {
+        self.lasting.prefixes.clone()
     }
 
     /// What the settings say of a repository.

@@ -8,12 +8,12 @@
 //! organisation there. Never does: look anything up, or say whether a registry may be asked.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use serde_json::json;
 use trow_raft::RepoName;
 
 use super::name::{Host, ROOT, UpstreamName};
+use super::prefixes::Prefixes;
 use crate::error::{Error, Problem};
 use crate::route::shown;
 
@@ -21,7 +21,7 @@ use crate::route::shown;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Resolver {
     hostnames: Vec<String>,
-    prefixes: BTreeMap<RepoName, Host>,
+    prefixes: Prefixes,
 }
 
 /// Whose `ns=` is.
@@ -43,7 +43,7 @@ pub(crate) enum Named {
 }
 
 impl Resolver {
-    pub(crate) fn new(hostnames: &[String], prefixes: &BTreeMap<RepoName, Host>) -> Self {
+    pub(crate) fn new(hostnames: &[String], prefixes: &Prefixes) -> Self {
         Resolver { hostnames: hostnames.to_vec(), prefixes: prefixes.clone() }
     }
 
@@ -96,7 +96,7 @@ impl Resolver {
                     invalid(format!("{name} stands for {host}: a repository of it is {name}/<repository>"))
                         .detail(json!({ "name": repo }))
                 })?;
-                return upstream(host, &rest, repo).map(Named::Upstream);
+                return upstream(&host, &rest, repo).map(Named::Upstream);
             }
             match name.rsplit_once('/') {
                 Some((shorter, _)) => name = shorter,

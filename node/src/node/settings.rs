@@ -2,14 +2,13 @@
 //!
 //! Never does: read or check settings, which is the configuration's.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use trow_api::Auth;
-use trow_api::pull::Host;
+use trow_api::pull::Prefixes;
 use trow_raft::command::LEVEL;
-use trow_raft::{Member, MemberState, NodeId, RepoName};
+use trow_raft::{Member, MemberState, NodeId};
 
 use super::ports::Addresses;
 use crate::certificate::{self, ServerTls};
@@ -72,11 +71,11 @@ pub(super) fn tls(config: &Config, closing: &CancellationToken) -> anyhow::Resul
     Ok(tls.map(|tls| certificate::serve(tls, closing.clone())).transpose()?)
 }
 
-/// What clients may do; the file of users is followed until `closing`.
+/// What clients may do; the file of users is followed until `closing`. Prefixes are upstreams' to say.
 pub(super) fn api(config: &Config, closing: &CancellationToken) -> anyhow::Result<trow_api::Settings> {
     Ok(trow_api::Settings {
         hostnames: config.server.hostnames.clone(),
-        prefixes: prefixes(config),
+        prefixes: Prefixes::default(),
         without_quorum: match config.without_quorum {
             WithoutQuorum::Stale => trow_api::WithoutQuorum::Stale,
             WithoutQuorum::Refuse => trow_api::WithoutQuorum::Refuse,
@@ -86,12 +85,6 @@ pub(super) fn api(config: &Config, closing: &CancellationToken) -> anyhow::Resul
         gc_grace: config.gc_grace,
         auth: auth(config, closing)?,
     })
-}
-
-/// Which registries stand behind which names here: the configuration lets no other names be.
-fn prefixes(config: &Config) -> BTreeMap<RepoName, Host> {
-    let named = config.upstream.prefixes.iter();
-    named.filter_map(|(prefix, host)| Some((prefix.parse().ok()?, host.clone()))).collect()
 }
 
 /// Who may pull and push.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use reqwest::Certificate;
-use trow_api::pull::{Host, UpstreamName};
+use trow_api::pull::{Host, Prefixes, UpstreamName};
 
 use super::answers::{Rules, UpstreamError};
 use super::budget::Budget;
@@ -39,6 +39,7 @@ pub(super) struct Lasting {
     pub(super) meter: Arc<Meter>,
     /// What programs said counts on when settings change.
     pub(super) helpers: ArcSwap<Helpers>,
+    pub(super) prefixes: Prefixes,
     budgets: Mutex<HashMap<Host, Limited>>,
 }
 
@@ -57,6 +58,7 @@ impl Lasting {
             marker: ArcSwapOption::empty(),
             meter: Arc::default(),
             helpers: ArcSwap::default(),
+            prefixes: Prefixes::default(),
             budgets: Mutex::default(),
         }
     }
@@ -146,6 +148,10 @@ struct Connecting {
 impl Known {
     pub(super) fn new(settings: UpstreamSettings, files: Files, lasting: Arc<Lasting>) -> Known {
         lasting.meter.configured(settings.hosts.keys().cloned());
+        let prefixes = settings.prefixes.iter();
+        // The configuration lets no others be.
+        let prefixes = prefixes.filter_map(|(prefix, host)| Some((prefix.parse().ok()?, host.clone())));
+        lasting.prefixes.replace(prefixes.collect());
         let (registries, clients) = (Mutex::default(), Mutex::default());
         Known { settings, files, lasting, registries, clients }
     }

@@ -15,7 +15,7 @@ fn resolver() -> Resolver {
         ("own/below", "ghcr.io"),
     ];
     let prefixes = prefixes.map(|(prefix, host)| (prefix.parse().unwrap(), host.parse().unwrap()));
-    Resolver::new(&hostnames, &BTreeMap::from(prefixes))
+    Resolver::new(&hostnames, &Prefixes::from(prefixes))
 }
 
 /// What a path and an `ns=` stand for: `own <repository>`, `<host> <repository>`, or the code of

@@ -57,6 +57,8 @@ async fn credentials_settings_and_prefixes_count_when_they_change() {
     login("old");
     settings("");
     let (registries, _closing) = following(&file);
+    let prefixes = registries.prefixes();
+    let hub = || prefixes.get(&"hub".parse().unwrap());
     let pulls = async || registries.manifest(&name("app"), &tag("1")).await.is_ok();
     assert!(!pulls().await);
     login("new");
@@ -72,8 +74,8 @@ async fn credentials_settings_and_prefixes_count_when_they_change() {
     settings("freshness = \"9s\"\nconcurrency = 0");
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(freshness().await, Duration::from_secs(7));
-    assert_eq!(registries.prefix("hub"), None);
+    assert_eq!(hub(), None);
     settings("freshness = \"8s\"\n[prefixes]\nhub = \"docker.io\"");
-    until("the prefix counts", async || registries.prefix("hub").is_some_and(|host| host.is_docker())).await;
+    until("the prefix counts", async || hub().is_some_and(|host| host.is_docker())).await;
     assert!(freshness().await == Duration::from_secs(8) && pulls().await);
 }
