@@ -16,7 +16,7 @@ const WAIT_MAX: Duration = Duration::from_secs(8);
 /// What is used at once after a pause, as time of the rate.
 const BURST: Duration = Duration::from_secs(1);
 /// What an upstream that says 429 is left alone for when it does not say how long, and at most.
-const STOP: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(5);
 const STOP_MAX: Duration = Duration::from_secs(3600);
 /// How long manifests are left alone that would be refused: then one is tried.
 const EMPTY: Duration = Duration::from_secs(60);
@@ -126,7 +126,7 @@ impl Budget {
         };
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         match left.filter(|left| !left.is_zero()) {
-            Some(left) => Err(Spent { why: "its rate limit is reached", retry: left }),
+            Some(left) => Err(Spent { why: "its rate limit is reached (429)", retry: left }),
             None => Ok(()),
         }
     }

@@ -148,7 +148,7 @@ impl Registry {
             200 | 206 => Ok(answer),
             404 => Err(UpstreamError::NotFound),
             401 | 403 => Err(self.denied()),
-            429 => Err(self.unavailable("its rate limit is reached", retry())),
+            429 => Err(self.unavailable("its rate limit is reached (429)", retry())),
             508 => Err(self.bad("is this registry itself, or leads back to it")),
             code @ (408 | 500..) => Err(self.unavailable(format_args!("answered {code}"), retry())),
             code => Err(self.bad(format_args!("answered {code}"))),
