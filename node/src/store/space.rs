@@ -24,7 +24,9 @@ impl Inner {
     pub(super) fn statvfs(&self) -> Result<(u64, u64), StoreError> {
         let root = self.layout.root();
         let stat = statvfs(root).map_err(|err| StoreError::io("stat file system of", root, err.into()))?;
-        Ok((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
+        // As df counts: what the file system withholds from us is neither free nor in use.
+        let blocks = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_add(stat.f_bavail);
+        Ok((blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
     }
 
     /// Whether `bytes` more leave the headroom free.
