@@ -1,5 +1,7 @@
 //! The program as people and scripts use it: real processes, real exit codes.
 
+#[path = "program/cached.rs"]
+mod cached;
 #[path = "program/dev.rs"]
 mod dev;
 #[path = "program/moved.rs"]

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use trow_raft::command::{LEVEL, SYSTEM};
-use trow_raft::{Digest, Member, Metadata, NodeId};
+use trow_raft::{Digest, Member, Metadata};
 
 use crate::admin::report::MemberReport;
 use crate::admin::{Holds, Survey};
@@ -127,9 +126,6 @@ pub(super) fn survey(peers: &Peers, status: StatusFn) -> Survey {
     })
 }
 
-/// Questions that are under way to one peer at a time.
-const LOOKS: usize = 32;
-
 /// Asks every member which blobs are on its disk, this node included.
 pub(super) fn holds(peers: &Peers, metadata: Metadata, store: Store) -> Holds {
     let (me, peers) = (peers.id(), PeerBlobs::over(peers));
@@ -138,17 +134,12 @@ pub(super) fn holds(peers: &Peers, metadata: Metadata, store: Store) -> Holds {
         Box::pin(async move {
             let members = metadata.local().members().unwrap_or_default();
             let others = members.iter().map(|member| member.id).filter(|id| *id != me);
-            let asked = others.map(|node| held_by(&peers, node, &digests));
-            let answered = join_all(asked).await.into_iter().flatten();
-            let here = digests.iter().map(|digest| store.present(digest).is_some()).collect();
+            let (peers, asked) = (&peers, &digests);
+            let asked = others.map(|node| async move { (node, peers.has(node, asked).await) });
+            let answered = join_all(asked).await.into_iter();
+            let answered = answered.filter_map(|(node, has)| Some((node, has.ok()?)));
+            let here = digests.iter().map(|digest| store.has(digest).is_some()).collect();
             std::iter::once((me, here)).chain(answered).collect()
         })
     })
-}
-
-async fn held_by(peers: &PeerBlobs, node: NodeId, digests: &[Digest]) -> Option<(NodeId, Vec<bool>)> {
-    let look = |digest: Digest| async move { peers.look_cached(node, &digest).await };
-    let looks = stream::iter(digests.to_vec()).map(look).buffered(LOOKS);
-    let has = looks.map_ok(|there| there.is_some_and(|there| !there.is_arriving)).try_collect().await;
-    has.ok().map(|has| (node, has))
 }
