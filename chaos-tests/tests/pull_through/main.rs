@@ -1,0 +1,16 @@
+//! Images of other registries through three nodes: fetched once, streamed as they arrive, kept, and served when
+//! the registry is gone.
+//!
+//! The registry is one of the test's own ([`chaos_tests::upstream`]), which counts what it is asked; no client
+//! and no node reaches more than loopback.
+
+mod arriving;
+mod clients;
+mod cold;
+mod fresh;
+mod hostile;
+mod names;
+mod private;
+mod registries;
+mod site;
+mod warm;
