@@ -15,6 +15,8 @@ pub enum Values {
     Number,
     /// What the build says.
     Build,
+    /// A registry: those that are configured, and a bounded number of others.
+    Host,
 }
 
 /// Whether a metric must be seen to change.
@@ -43,7 +45,7 @@ pub struct Metric {
 }
 
 use Changes::{Elsewhere, Here, Never};
-use Values::{Build, Number, OneOf};
+use Values::{Build, Host, Number, OneOf};
 
 const fn metric(
     kind: &'static str,
@@ -123,6 +125,41 @@ pub const METRICS: &[Metric] = &[
     metric("gauge", "trow_upload_bytes", &[], Here),
     metric("gauge", "trow_uploads_used_ratio", &[], Here),
     metric("gauge", "trow_cache_bytes", &[], Here),
+    metric(
+        "counter",
+        "trow_cache_tag_checks",
+        &[("result", OneOf(&["same", "moved", "gone", "failed"]))],
+        Here,
+    ),
+    metric(
+        "counter",
+        "trow_cache_manifest_answers",
+        &[("result", OneOf(&["given", "stale", "missing", "refused", "unavailable"]))],
+        Here,
+    ),
+    metric("gauge", "trow_cache_fills_in_flight", &[], Here),
+    metric("counter", "trow_cache_fills", &[("result", OneOf(&["kept", "passed", "failed"]))], Here),
+    metric(
+        "counter",
+        "trow_cache_blob_reads",
+        &[("source", OneOf(&["here", "shared", "fill", "straight", "durable", "peer"]))],
+        Here,
+    ),
+    metric("counter", "trow_cache_records", &[("result", OneOf(&["recorded", "dropped", "failed"]))], Here),
+    metric(
+        "counter",
+        "trow_upstream_requests",
+        &[
+            ("host", Host),
+            ("method", OneOf(&["GET", "HEAD"])),
+            ("kind", OneOf(&["manifest", "blob", "token", "tags", "referrers"])),
+            ("code", Number),
+        ],
+        Here,
+    ),
+    metric("gauge", "trow_upstream_requests_in_flight", &[("host", Host)], Here),
+    metric("gauge", "trow_upstream_ratelimit_limit", &[("host", Host)], Here),
+    metric("gauge", "trow_upstream_ratelimit_remaining", &[("host", Host)], Here),
     metric("counter", "trow_cache_evicted_blobs", &[], Elsewhere),
     metric("counter", "trow_cache_evicted_bytes", &[], Elsewhere),
     metric("gauge", "trow_disk_bytes", &[("kind", OneOf(&["total", "free", "blobs"]))], Here),
@@ -164,7 +201,7 @@ impl Metric {
         let strange = labels.iter().find(|(key, value)| match allowed.get(key.as_str()) {
             Some(OneOf(values)) => !values.contains(&value.as_str()),
             Some(Number) => value.parse::<f64>().is_err(),
-            Some(Build) => value.is_empty(),
+            Some(Build | Host) => value.is_empty(),
             None => true,
         });
         if let Some((key, value)) = strange {

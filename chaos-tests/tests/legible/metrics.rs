@@ -14,6 +14,7 @@ use chaos_tests::fault::{Damage, damage};
 use chaos_tests::image::{Image, MANIFEST};
 use chaos_tests::process::Node;
 use chaos_tests::report::scenario;
+use chaos_tests::upstream::{Hold, Kind, Rule, Twist, Upstream};
 use rcgen::{CertificateParams, KeyPair};
 use reqwest::Method;
 use trow_raft::Digest;
@@ -26,7 +27,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// repair begins while a node is away, and a rate so low that it is seen; a log so short that it is
 /// cut, and who was away is sent the state.
 const CONFIG: &str = "replication.factor = 2\nrepair.grace = \"2s\"\nrepair.rate = \"2MiB/s\"\n\
-     uploads.max_bytes = \"64MiB\"\nraft.log_limit = \"1MiB\"\n";
+     uploads.max_bytes = \"64MiB\"\nraft.log_limit = \"1MiB\"\ncache.high = \"100%\"\ncache.low = \"99%\"\n";
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,7 +57,9 @@ fn metrics_are_named_as_prometheus_asks() {
 
 async fn run() -> Result<()> {
     let mut watch = Watch::default();
-    let mut cluster = Cluster::prepare(Plan::of(3).config(CONFIG)).await?;
+    let upstream = Upstream::start().await?;
+    let config = format!("{CONFIG}{}", upstream.settings("docker.io"));
+    let mut cluster = Cluster::prepare(Plan::of(3).config(&config)).await?;
     watch.nodes_of(&cluster);
     cluster.start_all().await?;
     let nodes = cluster.clients();
@@ -67,6 +70,7 @@ async fn run() -> Result<()> {
         pushed.push(image);
     }
     read_and_delete(&cluster, &nodes, &pushed).await?;
+    pull_through(&upstream, &nodes[0], &watch).await?;
     let token = nodes[0].start_upload(REPO).await?;
     let open = location(&token).context("an upload")?;
     ensure!(nodes[0].patch(&open, Content::random(1 << 20)).await?.status == 202, "a chunk");
@@ -80,6 +84,35 @@ async fn run() -> Result<()> {
     watch.judge()?;
     speaks_tls.done();
     cluster.done();
+    Ok(())
+}
+
+/// Images of another registry, whose limit and what is left of it change.
+async fn pull_through(upstream: &Upstream, client: &Client, watch: &Watch) -> Result<()> {
+    for (limit, left) in [(100, 7), (200, 6)] {
+        let (image, hold) = (Image::random(&[1_000_000]), Hold::default());
+        let tag = format!("v{limit}");
+        upstream.add("library/app", &tag, &image);
+        upstream.behave();
+        upstream.rule(Rule::new(Twist::Header("ratelimit-limit", format!("{limit};w=21600"))));
+        upstream.rule(Rule::new(Twist::Header("ratelimit-remaining", format!("{left};w=21600"))));
+        upstream.rule(Rule::new(Twist::Half(1000, hold.clone())).kind(Kind::Blob));
+        let repo = "f/docker.io/library/app";
+        ensure!(client.manifest(repo, &tag).await?.body == image.manifest, "the manifest of {tag}");
+        let layer = image.blobs[1].0;
+        let (pulled, seen) = tokio::join!(client.pull_blob(repo, &layer), async {
+            let seen = watch.until("trow_upstream_requests_in_flight", "", |flying| flying > 0.0).await;
+            hold.release();
+            seen
+        });
+        ensure!(pulled?.digest == layer, "the layer of {tag}");
+        seen?;
+        for (name, value) in [("limit", limit), ("remaining", left)] {
+            let name = format!("trow_upstream_ratelimit_{name}");
+            watch.until(&name, "", |seen| seen == f64::from(value)).await?;
+        }
+        watch.once("trow_cache_bytes").await?;
+    }
     Ok(())
 }
 
