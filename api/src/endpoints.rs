@@ -77,8 +77,13 @@ struct Asked {
 pub(crate) async fn serve(State(endpoints): State<Arc<Endpoints>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = Incoming::new(&head.headers, body);
-    let route = match Route::parse(&head.method, head.uri.path()) {
-        Err(error) if !head.uri.path().starts_with("/v2/") => return error.into_response(),
+    let moved = match head.uri.path() {
+        path if path == "/v2" || path.starts_with("/v2/") => None,
+        path => endpoints.resolver.moved(path),
+    };
+    let path = moved.as_deref().unwrap_or(head.uri.path());
+    let route = match Route::parse(&head.method, path) {
+        Err(error) if !path.starts_with("/v2/") => return error.into_response(),
         route => route,
     };
     let label = route.as_ref().ok().map(|route| Label(route.label()));

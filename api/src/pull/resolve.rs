@@ -85,6 +85,22 @@ impl Resolver {
         }
     }
 
+    /// The path below `/v2/` that a path means which has the name of a registry before it, as Docker's
+    /// daemon asks a mirror whose URL has a path: `/hub/v2/library/nginx/…`, or `/f/docker.io/v2/…`.
+    pub(crate) fn moved(&self, path: &str) -> Option<String> {
+        let (name, rest) = match path.split_once("/v2/") {
+            Some((name, rest)) => (name, rest),
+            None => (path.strip_suffix("/v2")?, ""),
+        };
+        let name = name.strip_prefix('/')?;
+        let is_registry = match name.strip_prefix(ROOT).and_then(|rest| rest.strip_prefix('/')) {
+            Some(host) => host.parse::<Host>().is_ok(),
+            None => name.parse().is_ok_and(|name| self.prefixes.get(&name).is_some()),
+        };
+        let below = if rest.is_empty() { "/v2/".to_owned() } else { format!("/v2/{name}/{rest}") };
+        is_registry.then_some(below)
+    }
+
     fn prefixed(&self, repo: &RepoName) -> Result<Named, Error> {
         // The longest first: of `hub` and `hub/eu` the latter has what is below it.
         let mut name = repo.as_str();

@@ -112,6 +112,22 @@ async fn every_way_to_name_it_leads_to_the_same_content() {
 }
 
 #[tokio::test]
+async fn a_mirror_whose_url_has_a_path_is_asked_below_it() {
+    let registry = started(repo(&layer())).await;
+    let direct = registry.get("/v2/mirror/example/team/app/manifests/v1").await.bytes().await.unwrap();
+    for mirror in ["/mirror/example", "/f/registry.example.com:5000"] {
+        assert_eq!(registry.get(&format!("{mirror}/v2/")).await.status(), 200);
+        let response = registry.get(&format!("{mirror}/v2/team/app/manifests/v1")).await;
+        assert_eq!(response.status(), 200, "{mirror}");
+        assert_eq!(response.headers()["oci-namespace"], HOST);
+        assert_eq!(response.bytes().await.unwrap(), direct);
+    }
+    for none in ["/own/v2/", "/own/v2/team/app/manifests/v1", "/f/v2/"] {
+        assert_eq!(registry.get(none).await.status(), 404, "{none}");
+    }
+}
+
+#[tokio::test]
 async fn docker_hub_has_its_library_by_every_name() {
     let registry = Registry::with(settings()).await;
     registry.upstreams.put(name("docker.io", "nginx"), repo(&layer()));

@@ -176,3 +176,28 @@ fn a_name_is_spelled_once_for_all_ways_to_write_it() {
         assert_eq!(spelled(expected), expected, "spelled twice");
     }
 }
+
+#[test]
+fn a_registry_may_be_named_before_v2() {
+    for (path, moved) in [
+        ("/hub/v2/library/nginx/manifests/1", Some("/v2/hub/library/nginx/manifests/1")),
+        ("/hub/v2/nginx/blobs/sha256:00", Some("/v2/hub/nginx/blobs/sha256:00")),
+        ("/hub/v2/", Some("/v2/")),
+        ("/hub/v2", Some("/v2/")),
+        ("/mirrors/quay/v2/app/tags/list", Some("/v2/mirrors/quay/app/tags/list")),
+        ("/f/docker.io/v2/library/nginx/manifests/1", Some("/v2/f/docker.io/library/nginx/manifests/1")),
+        ("/f/localhost:5001/v2/v2/v2/manifests/1", Some("/v2/f/localhost:5001/v2/v2/manifests/1")),
+        ("/f/docker.io/v2/", Some("/v2/")),
+        ("/own/v2/app/manifests/1", None),
+        ("/v2/hub/nginx/manifests/1", None),
+        ("/f/v2/app/manifests/1", None),
+        ("/f/a_b/v2/app/manifests/1", None),
+        ("/f/docker.io/x/v2/app/manifests/1", None),
+        ("/-/trow/v1/status", None),
+        ("//v2/", None),
+        ("/", None),
+        ("", None),
+    ] {
+        assert_eq!(resolver().moved(path).as_deref(), moved, "{path}");
+    }
+}

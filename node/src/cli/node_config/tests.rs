@@ -165,7 +165,7 @@ fn docker_keeps_what_else_its_file_says() {
     let json: serde_json::Value = serde_json::from_str(&file.content).unwrap();
     assert_eq!(
         json,
-        serde_json::json!({"registry-mirrors": ["http://10.0.0.1:30500", "https://t"], "insecure-registries": ["10.0.0.1:30500"]})
+        serde_json::json!({"registry-mirrors": ["http://10.0.0.1:30500/f/docker.io", "https://t/f/docker.io"], "insecure-registries": ["10.0.0.1:30500"]})
     );
     let there =
         r#"{"log-driver": "local", "registry-mirrors": ["https://old"], "insecure-registries": ["own:1"]}"#;
@@ -173,7 +173,7 @@ fn docker_keeps_what_else_its_file_says() {
         serde_json::from_str(&docker::merged(there, &file.content).unwrap()).unwrap();
     assert_eq!(
         merged,
-        serde_json::json!({"log-driver": "local", "registry-mirrors": ["http://10.0.0.1:30500", "https://t"], "insecure-registries": ["own:1", "10.0.0.1:30500"]})
+        serde_json::json!({"log-driver": "local", "registry-mirrors": ["http://10.0.0.1:30500/f/docker.io", "https://t/f/docker.io"], "insecure-registries": ["own:1", "10.0.0.1:30500"]})
     );
     assert_eq!(docker::merged(&file.content, &file.content).unwrap(), file.content);
     assert!(docker::merged("[]", &file.content).is_err());
