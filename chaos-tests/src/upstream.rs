@@ -1,6 +1,6 @@
 //! An upstream registry of the test's own, which counts what it is asked and can be made to behave badly.
 //!
-//! It serves plain HTTP on loopback what it was given ([`Shelf`]), writes down every request ([`Seen`]), and
+//! It serves plain HTTP on loopback what it was given (a `Shelf`), writes down every request ([`Seen`]), and
 //! does to those that a [`Rule`] matches what the rule says: holds a body, truncates it, sends wrong bytes,
 //! redirects, demands credentials, answers 429. Without rules it is an honest registry with ranges, tags and
 //! referrers.

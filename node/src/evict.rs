@@ -187,10 +187,8 @@ impl Evictor {
             self.report("files to make room for another", made);
             self.reserve(bytes)
         });
-        made.await.unwrap_or_else(|_| {
-            *self.stuck() = Some(Instant::now() + STUCK);
-            None
-        })
+        // Somebody else may have made it meanwhile.
+        made.await.unwrap_or_else(|_| self.reserve(bytes))
     }
 
     fn reserve(&self, bytes: u64) -> Option<Reserved> {

@@ -9,7 +9,7 @@ pub mod event;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -118,7 +118,7 @@ impl Warmer {
     ) -> Result<(Digest, u64), WarmError> {
         let top = self.upstreams.manifest(&image.name, &image.reference, false).await?;
         let (digest, mut blobs) = (top.digest, BTreeMap::new());
-        let mut manifests = vec![(top, 0)];
+        let (mut manifests, mut seen) = (vec![(top, 0)], BTreeSet::from([digest]));
         while let Some((pulled, depth)) = manifests.pop() {
             let Named { blobs: more, children } = read(&pulled, wanted)?;
             blobs.extend(more);
@@ -126,6 +126,10 @@ impl Warmer {
                 return Err(WarmError::Deep);
             }
             for child in children {
+                // An index may name one twice, and again in those below it.
+                if !seen.insert(child) {
+                    continue;
+                }
                 let child = self.upstreams.manifest(&image.name, &Reference::Digest(child), false).await?;
                 manifests.push((child, depth + 1));
             }

@@ -1,6 +1,7 @@
 //! Whether an image is here as a whole, so that whoever is told of it also gets the rest of it.
 //!
-//! Of an index those manifests count that are cached: only what is asked for is fetched. Never does: fetch, or
+//! An index is here when one of its images is: only what is asked for is fetched, and that somebody looked at the
+//! manifest of another platform takes nothing from those who run this one. Never does: fetch, or
 //! promise that what is here stays.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,32 +25,44 @@ struct Needs {
 }
 
 impl Manifests {
-    /// Whether the manifest and all blobs of it are held somewhere in the cluster.
+    /// Whether the manifest and all blobs of it, or of one image of an index, are held somewhere in the cluster.
     ///
     /// # Errors
     /// The state cannot be read.
     pub(super) async fn is_complete(&self, repo: &RepoName, digest: &Digest) -> Result<bool, PullError> {
         let missing = {
             let view = self.view()?;
-            let (blobs, seen) = Default::default();
-            let mut gathered = Gathered { view: &view, recent: self.recent(), repo, blobs, seen };
+            let (images, seen) = Default::default();
+            let mut gathered = Gathered { view: &view, recent: self.recent(), repo, images, seen };
             if !gathered.add(digest, DEPTH).map_err(failed)? {
                 return Ok(false);
             }
             let mut missing = Vec::new();
-            for blob in gathered.blobs {
-                let durable = view.blob(&blob).map_err(failed)?;
-                if durable.is_none_or(|row| row.lost) && self.store().has(&blob).is_none() {
-                    missing.push(blob);
+            for image in gathered.images {
+                let mut of_image = BTreeSet::new();
+                for blob in image {
+                    let durable = view.blob(&blob).map_err(failed)?;
+                    if durable.is_none_or(|row| row.lost) && self.store().has(&blob).is_none() {
+                        of_image.insert(blob);
+                    }
                 }
+                missing.push(of_image);
             }
             missing
         };
-        Ok(missing.is_empty() || self.others_have(&missing).await)
+        if missing.iter().any(BTreeSet::is_empty) {
+            return Ok(true);
+        }
+        let asked: Vec<Digest> =
+            missing.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let found = self.found_elsewhere(&asked).await;
+        let elsewhere: BTreeSet<&Digest> =
+            asked.iter().zip(found).filter_map(|(blob, found)| found.then_some(blob)).collect();
+        Ok(missing.iter().any(|image| image.iter().all(|blob| elsewhere.contains(blob))))
     }
 
-    /// Whether the others have all of these between them.
-    async fn others_have(&self, blobs: &[Digest]) -> bool {
+    /// Which of these the others have between them.
+    async fn found_elsewhere(&self, blobs: &[Digest]) -> Vec<bool> {
         let answers = self.others().into_iter().map(|node| self.peers().has(node, blobs));
         let answers = join_all(answers).await;
         let mut found = vec![false; blobs.len()];
@@ -58,16 +71,16 @@ impl Manifests {
                 *found |= has;
             }
         }
-        found.into_iter().all(|found| found)
+        found
     }
 }
 
-/// The blobs of an image in the making, and how much further one looks.
+/// The blobs of the images of an index, or of the one that is looked at.
 struct Gathered<'a> {
     view: &'a View,
     recent: &'a Recent,
     repo: &'a RepoName,
-    blobs: BTreeSet<Digest>,
+    images: Vec<Vec<Digest>>,
     /// The manifests that were looked for, and whether they are here.
     seen: BTreeMap<Digest, bool>,
 }
@@ -83,8 +96,10 @@ impl Gathered<'_> {
         }
         self.seen.insert(*digest, false);
         let Some(needs) = needs(self.view, self.recent, self.repo, digest)? else { return Ok(false) };
-        self.blobs.extend(needs.blobs);
         let mut is_here = needs.children.is_empty();
+        if is_here {
+            self.images.push(needs.blobs);
+        }
         for child in needs.children {
             is_here |= depth > 0 && self.add(&child, depth - 1)?;
         }

@@ -1,18 +1,18 @@
-//! The fills of this node: one for a blob at a time, whoever asks.
+//! The fills of this node: one for a blob of an upstream at a time, whoever asks.
 //!
-//! Always holds: two readers of a blob share its fill, also those that ask under other names, as long as it may
-//! still come; at most [`AT_ONCE`] run, the others wait; a failure is remembered for [`REMEMBERED`], so that a
+//! Always holds: readers of a blob share its fill, also those that ask under other names of the same registry, as
+//! long as it may still come; never under another registry's, which could give them what it likes, or nothing,
+//! until the digest is known; at most [`AT_ONCE`] run, and [`PER_HOST`] for one registry, the others wait; a failure is remembered for [`REMEMBERED`], so that a
 //! crowd that comes back asks the upstream once. A fill goes on when its readers leave. Never does: start one for
 //! a blob that is here.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use trow_api::pull::PullError;
+use trow_api::pull::{Host, PullError};
 use trow_raft::Digest;
 
 use super::fill::{Ended, Fill, Means, Reader, pour};
@@ -22,7 +22,9 @@ use super::second::Seconds;
 use crate::replicated::task;
 
 /// Fills at once on this node. Each takes about two batches of the store in memory, and a connection.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 48;
+/// Of them for one registry: one that is slow leaves others their turn.
+const PER_HOST: usize = 16;
 /// Failures are remembered for this long.
 const REMEMBERED: Duration = Duration::from_secs(3);
 
@@ -34,11 +36,15 @@ pub(super) struct Fills {
 
 struct Inner {
     means: Means,
-    running: Mutex<HashMap<(Digest, u64), Arc<Fill>>>,
+    running: Mutex<HashMap<Key, Arc<Fill>>>,
     permits: Semaphore,
+    turns: Mutex<HashMap<Host, Arc<Semaphore>>>,
     seconds: Seconds,
     counted: Counted,
 }
+
+/// A blob as one registry gives it.
+type Key = (Host, Digest, u64);
 
 /// What became of fills so far.
 #[derive(Default)]
@@ -66,6 +72,7 @@ impl Fills {
             means,
             running: Mutex::default(),
             permits: Semaphore::new(AT_ONCE),
+            turns: Mutex::default(),
             seconds,
             counted: Counted::default(),
         };
@@ -76,8 +83,9 @@ impl Fills {
     pub(super) fn join(&self, asked: &Asked, reads: &Reads) -> Joined {
         let Asked { name, digest, size, range } = asked;
         let (size, range) = (*size, range.clone());
+        let key = (name.host().clone(), *digest, size);
         let mut running = self.running();
-        if let Some(fill) = running.get(&(*digest, size))
+        if let Some(fill) = running.get(&key)
             && (!fill.has_failed() || fill.name == *name)
         {
             reads.count(Kind::Shared);
@@ -90,7 +98,7 @@ impl Fills {
         reads.count(Kind::Fill);
         let fill = Fill::new(name.clone(), *digest, size);
         let reader = fill.reader(range);
-        running.insert((*digest, size), Arc::clone(&fill));
+        running.insert(key, Arc::clone(&fill));
         drop(running);
         let fills = self.clone();
         // It goes on when whoever asked is gone.
@@ -98,17 +106,18 @@ impl Fills {
         Joined::Reader(reader)
     }
 
-    /// Reads `range` of a blob that is on its way here from the upstream itself.
-    pub(super) fn arriving(&self, digest: &Digest, size: u64, range: Range<u64>) -> Option<Reader> {
-        let running = self.running();
-        running.get(&(*digest, size)).filter(|fill| fill.is_source()).map(|fill| fill.reader(range))
+    /// Reads a range of a blob that is on its way here from the upstream itself.
+    pub(super) fn arriving(&self, asked: &Asked) -> Option<Reader> {
+        let (running, range) = (self.running(), asked.range.clone());
+        let key = (asked.name.host().clone(), asked.digest, asked.size);
+        running.get(&key).filter(|fill| fill.is_source()).map(|fill| fill.reader(range))
     }
 
-    /// The size of a blob that is on its way here from the upstream itself.
+    /// The size of a blob that is on its way here from an upstream itself, whichever it is.
     pub(super) fn is_arriving(&self, digest: &Digest) -> Option<u64> {
         let running = self.running();
-        let mut of_digest = running.iter().filter(|((of, _), fill)| of == digest && fill.is_source());
-        of_digest.next().map(|((_, size), _)| *size)
+        let mut of_digest = running.iter().filter(|((_, of, _), fill)| of == digest && fill.is_source());
+        of_digest.next().map(|((_, _, size), _)| *size)
     }
 
     /// What fills work with.
@@ -117,27 +126,37 @@ impl Fills {
     }
 
     /// How many are under way.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for metrics, which follow"))]
     pub(super) fn in_flight(&self) -> u64 {
         self.running().values().filter(|fill| !fill.has_ended()).count() as u64
     }
 
     /// What became of those that ended.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for metrics, which follow"))]
     pub(super) fn counted(&self) -> &Counted {
         &self.inner.counted
     }
 
     async fn run(&self, fill: Arc<Fill>) {
         let Inner { means, permits, seconds, counted, .. } = &*self.inner;
-        let ended = match permits.acquire().await {
-            Ok(_permit) if fill.is_wanted() => pour(&fill, means).await,
+        let host = fill.name.host().clone();
+        let turn =
+            self.turns().entry(host.clone()).or_insert_with(|| Arc::new(Semaphore::new(PER_HOST))).clone();
+        // Whoever waits for its registry's turn does not hold up the others'.
+        let permit = async { (turn.acquire().await, permits.acquire().await) };
+        let ended = match permit.await {
+            (Ok(_turn), Ok(_permit)) if fill.is_wanted() => pour(&fill, means).await,
             // Whoever asked did not wait for its turn.
             _ => {
                 fill.failed(PullError::Failed);
                 Ended::Failed
             }
         };
+        {
+            let mut turns = self.turns();
+            drop(turn);
+            if turns.get(&host).is_some_and(|turn| Arc::strong_count(turn) == 1) {
+                turns.remove(&host);
+            }
+        }
         let count = match ended {
             Ended::Kept { .. } => &counted.kept,
             Ended::Passed => &counted.passed,
@@ -148,7 +167,7 @@ impl Fills {
             tokio::time::sleep(REMEMBERED).await;
         }
         let mut running = self.running();
-        let key = (fill.digest, fill.size);
+        let key = (host, fill.digest, fill.size);
         // One of another name may have taken its place since.
         if running.get(&key).is_some_and(|there| Arc::ptr_eq(there, &fill)) {
             running.remove(&key);
@@ -159,7 +178,11 @@ impl Fills {
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<(Digest, u64), Arc<Fill>>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<Key, Arc<Fill>>> {
         self.inner.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turns(&self) -> MutexGuard<'_, HashMap<Host, Arc<Semaphore>>> {
+        self.inner.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -101,7 +101,7 @@ pub(super) async fn only_here(fills: &Fills, asked: &Asked) -> Result<Option<Byt
     if let Some(body) = here(fills, digest, *size, range.clone()).await? {
         return Ok(Some(body));
     }
-    let reader = fills.arriving(digest, *size, range.clone());
+    let reader = fills.arriving(asked);
     Ok(reader.map(|reader| body_of(fills, reader, asked.clone())))
 }
 

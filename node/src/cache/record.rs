@@ -20,6 +20,10 @@ use crate::replicated::Agreement;
 
 /// How many are on their way to the log at a time: pushes share it.
 const AT_ONCE: usize = 32;
+/// The largest manifest that is recorded, in bytes; those of images have a hundredth of it.
+const RECORDED_MAX: usize = 1 << 20;
+/// Bytes of manifests that wait to be recorded at once.
+const ROOM: usize = 32 << 20;
 /// Pauses between attempts.
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10), Duration::from_secs(20)];
@@ -52,6 +56,7 @@ pub struct Recorder {
     agreed: Agreement,
     meter: Meter,
     at_once: Arc<Semaphore>,
+    room: Arc<Semaphore>,
     /// Those under way, and since when others came to nothing.
     known: Arc<Mutex<HashMap<Key, Option<Instant>>>>,
 }
@@ -71,7 +76,8 @@ enum Attempt {
 impl Recorder {
     /// Over the agreed state.
     pub fn new(agreed: Agreement, meter: Meter) -> Recorder {
-        Recorder { agreed, meter, at_once: Arc::new(Semaphore::new(AT_ONCE)), known: Arc::default() }
+        let (at_once, room) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(ROOM)));
+        Recorder { agreed, meter, at_once, room, known: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Option<Instant>>> {
@@ -90,6 +96,17 @@ impl Recorder {
     ) {
         // Only what can be read as strictly as what is pushed has a place in the state.
         let Some(parsed) = &served.parsed else { return };
+        // Large ones are a way to fill the logs and states of all nodes; they are served from memory.
+        let bytes = parsed.manifest.bytes.len();
+        if bytes > RECORDED_MAX {
+            return;
+        }
+        let Ok(room) = u32::try_from(bytes).map(|bytes| self.room.clone().try_acquire_many_owned(bytes))
+        else {
+            return;
+        };
+        // The next time that it is asked for it is tried again.
+        let Ok(room) = room else { return };
         let key = (repo.clone(), wanted);
         {
             let mut known = self.lock();
@@ -106,6 +123,7 @@ impl Recorder {
         let (this, manifest) = (self.clone(), parsed.manifest.clone());
         tokio::spawn(async move {
             let outcome = this.bring_through(&key, &manifest).await;
+            drop(room);
             let mut known = this.lock();
             match outcome {
                 Attempt::Later | Attempt::Never => known.insert(key, Some(now)),

@@ -16,6 +16,9 @@ use super::{Inner, Staged, Store};
 
 /// The share of the disk that blobs leave free, as a divisor.
 const HEADROOM_SHARE: u64 = 20;
+/// The most that is reserved of a file's size before it comes, in bytes: what an upstream says is no reason to let
+/// everything else go. For what comes after it room is made as the disk fills.
+const RESERVED: u64 = 64 << 20;
 /// Bounds on what they leave free, in bytes.
 const HEADROOM: std::ops::RangeInclusive<u64> = (8 << 20)..=(1 << 30);
 
@@ -68,7 +71,7 @@ impl Store {
         size: Option<u64>,
     ) -> Result<Staged, StoreError> {
         let reserved = match self.inner.make_room.get() {
-            Some(make) => Some(make(size.unwrap_or(0)).await.ok_or(StoreError::NoSpace)?),
+            Some(make) => Some(make(size.unwrap_or(0).min(RESERVED)).await.ok_or(StoreError::NoSpace)?),
             None => None,
         };
         let mut staged = self.stage(hint).await?;

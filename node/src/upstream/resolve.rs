@@ -5,14 +5,22 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 
 use super::address::{Place, place};
+
+/// Names that are resolved at once. A resolver that does not answer holds threads which the blobs of this node
+/// need too.
+static LOOKUPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(32)));
+/// How long a name waits for its turn.
+const TURN: Duration = Duration::from_secs(2);
 
 /// How names become addresses.
 pub trait Lookup: Send + Sync + 'static {
@@ -26,7 +34,15 @@ pub struct System;
 impl Lookup for System {
     fn lookup(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         Box::pin(async move {
-            Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
+            let busy = || io::Error::new(io::ErrorKind::TimedOut, "too many names are being resolved");
+            let turn = tokio::time::timeout(TURN, Arc::clone(&LOOKUPS).acquire_owned()).await;
+            let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+            // The turn ends with the thread, which nobody can call back from a resolver that does not answer.
+            let work = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                Ok((name.as_str(), 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+            });
+            work.await.map_err(io::Error::other)?
         })
     }
 }

@@ -32,6 +32,9 @@ pub(super) const STALL: Duration = Duration::from_secs(60);
 /// How often in a row the upstream is asked to go on without giving [`PROGRESS`] bytes.
 const TRIES: u32 = 5;
 const PROGRESS: u64 = 64 << 10;
+/// What nobody reads comes at least this fast, [`PROGRESS`] in this time, or not at all: a place for fills is not
+/// held by a trickle.
+const TRICKLE: Duration = Duration::from_secs(60);
 /// The wait before the first of these, doubled for each of the next.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest that an upstream's wish for a later try is heeded while somebody waits.
@@ -177,7 +180,17 @@ impl Pour<'_> {
         let Opened { mut body, peer, has_length } = opened;
         self.begin(peer).await?;
         let mut unwritten = None;
+        let (mut since, mut from) = (Instant::now(), self.at);
         while self.at < self.fill.size {
+            if since.elapsed() >= TRICKLE {
+                if self.at - from < PROGRESS && !self.fill.is_wanted() {
+                    return Err(Left::Failed(PullError::Unavailable {
+                        why: format!("upstream {}: the blob hardly moves", self.fill.name.host()),
+                        retry: RETRY,
+                    }));
+                }
+                (since, from) = (Instant::now(), self.at);
+            }
             let piece = match self.piece(&mut body, &mut unwritten).await? {
                 Some(Ok(piece)) => piece,
                 Some(Err(error)) => return Err(self.broke(error)),
