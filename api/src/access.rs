@@ -30,6 +30,8 @@ pub(crate) struct Line {
     pub(crate) status: u16,
     /// Whether the body is the client's: it is not for HEAD.
     pub(crate) has_body: bool,
+    /// What the body has in all, in bytes, where the reply says so.
+    pub(crate) length: Option<u64>,
 }
 
 /// More of a path than this is not logged, in bytes.
@@ -88,7 +90,8 @@ impl Drop for Logged {
     fn drop(&mut self) {
         let (status, sent) = (self.line.status, self.sent);
         let ms = self.line.began.elapsed().as_millis() as u64;
-        let whole = self.ended || self.body.is_end_stream();
+        // Nobody polls for the end of a body whose length was said before.
+        let whole = self.ended || self.body.is_end_stream() || self.line.length == Some(sent);
         self.line.span.in_scope(|| match whole {
             true => tracing::info!(target: "trow::access", status, sent, ms, "answered"),
             false => {

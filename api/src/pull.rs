@@ -2,7 +2,7 @@
 //! behind them.
 //!
 //! Owns how upstream registries, their repositories ([`name`]) and images ([`image`]) are named, whose a
-//! name in a request is (`resolve`), the endpoints that answer for them, and the port [`Upstreams`](port::Upstreams)
+//! name in a request is (`resolve`), the endpoints that answer for them, and the port [`Upstreams`]
 //! through which their content comes, with its twin in memory ([`memory`]). Always holds: a name is
 //! parsed here and nowhere else, and is never dialled: it is a key, for which the node knows an
 //! endpoint; nothing of theirs can be changed through here. Never does: HTTP to upstreams, files,

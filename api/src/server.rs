@@ -162,7 +162,10 @@ async fn observe(State(common): State<Arc<Common>>, request: Request, next: Next
         headers.insert(NODE, common.node.clone());
         headers.insert(request_id::HEADER, id.to_header());
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        let line = Line { span: under, began, status: status.as_u16(), has_body: method != Method::HEAD };
+        let length =
+            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let (status, has_body) = (status.as_u16(), method != Method::HEAD);
+        let line = Line { span: under, began, status, has_body, length };
         response.map(|body| Logged::wrap(body, line))
     };
     work.instrument(span).await

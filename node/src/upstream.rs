@@ -18,6 +18,7 @@ mod resolve;
 
 mod clients;
 mod hops;
+mod logins;
 mod marker;
 
 mod challenge;
@@ -89,6 +90,12 @@ impl Registries {
         self.lasting.marker.load().as_ref().is_some_and(|marker| marker.came_back(headers))
     }
 
+    /// Remembers in this directory what there were credentials for, so that what was fetched with them stays for
+    /// known users when they are taken away.
+    pub fn remember_in(&self, dir: &std::path::Path) {
+        self.lasting.logins.keep_in(dir);
+    }
+
     /// Counts what is asked, as `trow_upstream_…`.
     pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
         self.lasting.meter.register(registry);
@@ -120,6 +127,15 @@ impl Registries {
         reference: &Reference,
     ) -> Result<Described, UpstreamError> {
         self.registry(name)?.describe(name, reference).await
+    }
+
+    /// Whether a manifest would be fetched now, as far as the upstream's limits go: whoever is told of one comes
+    /// for it next.
+    ///
+    /// # Errors
+    /// `Unavailable` while it would not.
+    pub fn may_fetch(&self, name: &UpstreamName) -> Result<(), UpstreamError> {
+        self.registry(name)?.may_fetch()
     }
 
     /// A manifest whose bytes have the digest that was asked for, or that upstream names.

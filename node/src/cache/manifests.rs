@@ -29,7 +29,7 @@ use super::freshness::Policy;
 use super::homes::Homes;
 use super::meter::Meter;
 use super::recent::{Recent, Served};
-use super::record::Recorder;
+use super::record::{Recorder, Wanted};
 use super::words::Words;
 use crate::forget::Asked;
 use crate::peer_blobs::PeerBlobs;
@@ -122,7 +122,13 @@ impl Manifests {
         let rules = self.rules(name)?;
         let pulled = match reference {
             Reference::Digest(digest) => match self.here(name.local(), digest)? {
-                Some(here) => Ok(here.pulled(head)),
+                Some(here) => {
+                    // What was purged, or came when nothing could be recorded, is recorded when it is asked for.
+                    if here.recorded.is_none() {
+                        self.record(name, Wanted::manifest(*digest));
+                    }
+                    Ok(here.pulled(head))
+                }
                 None => self.at_home(name, reference, head, rules).await,
             },
             Reference::Tag(_) => self.at_home(name, reference, head, rules).await,

@@ -5,11 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trow_api::manifest::parse::Parsed;
 use trow_raft::{Digest, RepoName};
 
+/// Nothing is kept for longer: by then it is in the state, or was purged from it.
+const KEPT_FOR: Duration = Duration::from_secs(300);
 /// What an entry weighs besides its bytes, and each digest that it lists.
 const OVERHEAD: usize = 512;
 const PER_DIGEST: usize = 256;
@@ -56,7 +59,7 @@ pub struct Recent {
 
 #[derive(Debug, Default)]
 struct Kept {
-    entries: HashMap<Key, (Served, u64)>,
+    entries: HashMap<Key, (Served, u64, Instant)>,
     /// By when each was last used.
     order: BTreeMap<u64, Key>,
     /// The manifests that list a blob.
@@ -95,7 +98,7 @@ impl Recent {
         }
         let at = kept.uses;
         kept.order.insert(at, key.clone());
-        kept.entries.insert(key, (served, at));
+        kept.entries.insert(key, (served, at, Instant::now()));
         while kept.weight > self.limit {
             let Some((_, oldest)) = kept.order.pop_first() else { break };
             kept.remove(&oldest);
@@ -124,7 +127,11 @@ impl Recent {
 impl Kept {
     /// The entry, which was used now.
     fn touch(&mut self, key: &Key) -> Option<Served> {
-        let (served, at) = self.entries.get_mut(key)?;
+        if self.entries.get(key)?.2.elapsed() > KEPT_FOR {
+            self.remove(key);
+            return None;
+        }
+        let (served, at, _) = self.entries.get_mut(key)?;
         self.order.remove(at);
         self.uses += 1;
         *at = self.uses;
@@ -133,7 +140,7 @@ impl Kept {
     }
 
     fn remove(&mut self, key: &Key) {
-        let Some((served, at)) = self.entries.remove(key) else { return };
+        let Some((served, at, _)) = self.entries.remove(key) else { return };
         self.order.remove(&at);
         self.weight -= served.weight();
         for blob in served.lists() {
@@ -218,7 +225,7 @@ mod tests {
         assert_eq!(recent.size_of(&name, &blob(299)), Some(299));
         let kept = recent.lock();
         let listed: usize = kept.listed.values().map(BTreeSet::len).sum();
-        assert_eq!(listed, kept.entries.values().map(|(served, _)| served.lists().len()).sum::<usize>());
+        assert_eq!(listed, kept.entries.values().map(|(served, ..)| served.lists().len()).sum::<usize>());
         assert_eq!(kept.order.len(), kept.entries.len());
     }
 

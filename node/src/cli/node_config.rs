@@ -202,11 +202,22 @@ impl NodeConfig {
         };
         Ok(Wanted {
             mirrors: self.mirror.clone(),
-            upstreams: of_runtime(self.runtime, upstreams, self.upstream.is_empty()),
+            upstreams: of_runtime(self.runtime, once(upstreams), self.upstream.is_empty()),
             ca,
             authorization,
         })
     }
+}
+
+/// Each of them once, where it was named first.
+fn once(upstreams: Vec<Upstream>) -> Vec<Upstream> {
+    let mut seen = Vec::new();
+    for upstream in upstreams {
+        if !seen.contains(&upstream) {
+            seen.push(upstream);
+        }
+    }
+    seen
 }
 
 /// Docker has mirrors of docker.io alone; other names are an error only if somebody typed them.

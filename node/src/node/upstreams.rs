@@ -17,6 +17,7 @@ pub(super) fn open(
     tasks: &mut JoinSet<()>,
 ) -> Registries {
     let registries = Registries::new(config.upstream.clone());
+    registries.remember_in(&config.data_dir);
     // Every node of a cluster has this file, and no other cluster does.
     match follow::read(&config.cluster.dir.join("ca.crt")) {
         Ok(authority) => registries.mark(Marker::of(&hex::encode(authority))),

@@ -117,7 +117,8 @@ impl Budget {
         Ok(turn)
     }
 
-    fn stopped(&self, share: Share) -> Result<(), Spent> {
+    /// Whether requests of this kind are refused for now, as the upstream asked.
+    pub(super) fn stopped(&self, share: Share) -> Result<(), Spent> {
         let stops = *self.stops.lock().unwrap_or_else(PoisonError::into_inner);
         let until = match share {
             Share::Manifest => stops.manifests.max(stops.small),
@@ -126,7 +127,7 @@ impl Budget {
         };
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         match left.filter(|left| !left.is_zero()) {
-            Some(left) => Err(Spent { why: "its rate limit is reached (429)", retry: left }),
+            Some(left) => Err(Spent { why: "its rate limit is reached", retry: left }),
             None => Ok(()),
         }
     }

@@ -148,6 +148,19 @@ impl Credentials {
         Ok(Credentials { entries, store })
     }
 
+    /// The registries, and paths below them, that there are logins for.
+    pub(super) fn places(&self) -> impl Iterator<Item = String> {
+        self.entries.iter().map(|Entry { host, path, .. }| match path.as_str() {
+            "" => host.to_string(),
+            path => format!("{host}/{path}"),
+        })
+    }
+
+    /// Whether a program is asked for what the entries do not have.
+    pub(super) fn has_store(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// Where the login for a repository is. The file is the registry's `own` if it was named for it alone: then
     /// its store is asked although no entry says so.
     pub(super) fn find(&self, name: &UpstreamName, own: bool) -> Option<Source> {

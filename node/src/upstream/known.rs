@@ -17,6 +17,7 @@ use super::budget::Budget;
 use super::clients::Clients;
 use super::credentials::{self, Credentials};
 use super::helper::Helpers;
+use super::logins::Logins;
 use super::marker::Marker;
 use super::meter::Meter;
 use super::proxies::Proxies;
@@ -40,6 +41,7 @@ pub(super) struct Lasting {
     /// What programs said counts on when settings change.
     pub(super) helpers: ArcSwap<Helpers>,
     pub(super) prefixes: Prefixes,
+    pub(super) logins: Logins,
     budgets: Mutex<HashMap<Host, Limited>>,
 }
 
@@ -59,6 +61,7 @@ impl Lasting {
             meter: Arc::default(),
             helpers: ArcSwap::default(),
             prefixes: Prefixes::default(),
+            logins: Logins::default(),
             budgets: Mutex::default(),
         }
     }
@@ -153,7 +156,21 @@ impl Known {
         let prefixes = prefixes.filter_map(|(prefix, host)| Some((prefix.parse().ok()?, host.clone())));
         lasting.prefixes.replace(prefixes.collect());
         let (registries, clients) = (Mutex::default(), Mutex::default());
-        Known { settings, files, lasting, registries, clients }
+        let known = Known { settings, files, lasting, registries, clients };
+        known.lasting.logins.learn(known.places().into_iter());
+        known
+    }
+
+    /// What there are credentials for.
+    fn places(&self) -> Vec<String> {
+        let files = self.files.credentials.values().flatten();
+        let mut places: Vec<String> = files.flat_map(|credentials| credentials.places()).collect();
+        for host in self.settings.hosts.keys().filter(|host| self.own_credentials(host)) {
+            if self.credentials(host).is_ok_and(|credentials| credentials.has_store()) {
+                places.push(host.to_string());
+            }
+        }
+        places
     }
 
     pub(super) fn rules(&self, name: &UpstreamName) -> Rules {
@@ -168,7 +185,7 @@ impl Known {
             offline: self.settings.offline,
             freshness: host.freshness,
             follow_deletes: host.follow_deletes,
-            needs_user: has_login && !host.public,
+            needs_user: (has_login || self.lasting.logins.cover(name)) && !host.public,
         }
     }
 

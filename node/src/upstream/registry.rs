@@ -69,6 +69,11 @@ impl Registry {
         self.judged(answer)
     }
 
+    /// Whether a manifest would be fetched now, as far as the upstream's limits go.
+    pub(super) fn may_fetch(&self) -> Result<(), UpstreamError> {
+        self.budget.stopped(Share::Manifest).map_err(|spent| self.unavailable(spent.why, spent.retry))
+    }
+
     /// Asks, and gives whatever the answer is.
     pub(super) async fn exchange(&self, ask: Ask<'_>) -> Result<Answer, UpstreamError> {
         let share = match (ask.kind, &ask.method) {
