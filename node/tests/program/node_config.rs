@@ -28,7 +28,7 @@ fn several_files_are_shown_with_their_paths_and_one_as_it_is() {
 
     let run = trow(&["node-config", "docker"]).expect(0);
     let read: serde_json::Value = serde_json::from_str(&run.out).unwrap();
-    assert_eq!(read["registry-mirrors"][0], "http://127.0.0.1:5000");
+    assert_eq!(read["registry-mirrors"][0], "http://127.0.0.1:5000/f/docker.io");
     assert!(
         run.err.contains("/etc/docker/daemon.json") && run.err.contains("systemctl reload docker"),
         "{}",
@@ -95,7 +95,7 @@ fn what_else_is_in_a_daemon_json_stays() {
     let said: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(
         (said["log-driver"].as_str(), said["registry-mirrors"][0].as_str()),
-        (Some("local"), Some("http://a:1"))
+        (Some("local"), Some("http://a:1/f/docker.io"))
     );
     fs::write(&file, "no JSON").unwrap();
     trow(&[&line[..], &["--force"]].concat()).expect(1);

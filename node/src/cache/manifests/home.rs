@@ -139,7 +139,7 @@ impl Manifests {
     ) -> Result<Pulled, PullError> {
         let Asked { name, reference, head, .. } = asked;
         // Whoever is told that it is there comes for the rest of it next.
-        let is_promised = head && stale.is_some();
+        let is_promised = head && matches!(stale, Some(Stale::Failed(_) | Stale::Offline));
         if is_promised && !self.is_complete(name.local(), digest).await? {
             return Err(without(name, stale));
         }
