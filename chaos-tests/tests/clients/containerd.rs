@@ -37,13 +37,13 @@ async fn run(site: &mut Site) -> Result<()> {
     }
     let (hosts, mirrors) = (site.dir().join("hosts"), [site.pull(), site.delete()]);
     write_hosts(&hosts, NAME, &mirrors)?;
-    write_hosts(&hosts, "other.example", &mirrors)?;
+    write_hosts(&hosts, "192.0.2.1:5000", &mirrors)?;
     let hosts = hosts.display().to_string();
     let image = format!("{NAME}/{REPO}:v1");
     let pull = ["images", "pull", "--hosts-dir", &hosts, "--snapshotter", "native"];
 
-    // The same nodes are mirrors of another name too, which nobody answers for.
-    let other = format!("other.example/{REPO}:v1");
+    // The same nodes are mirrors of another name too, which is at an address where no registry is.
+    let other = format!("192.0.2.1:5000/{REPO}:v1");
     let refused = ctr.refused(&[pull.as_slice(), &[&other]].concat()).await?;
     ensure!(refused.contains("503") || refused.contains("502"), "{refused}");
     ctr.run(&[pull.as_slice(), &[&image]].concat()).await?;
