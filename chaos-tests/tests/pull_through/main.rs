@@ -13,4 +13,5 @@ mod names;
 mod private;
 mod registries;
 mod site;
+mod space;
 mod warm;
