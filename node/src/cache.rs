@@ -34,7 +34,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
-use trow_raft::NodeId;
+use trow_api::pull::PullError;
+use trow_raft::{Digest, NodeId, RepoName};
 
 use crate::peer_blobs::PeerBlobs;
 use crate::replicated::{Agreement, Replicated};
@@ -43,6 +44,7 @@ use crate::upstream::Registries;
 pub use blobs::ListedSize;
 use fill::Means;
 use fills::Fills;
+use flights::Flights;
 pub use homes::Homes;
 pub use manifests::{Manifests, Parts as ManifestParts};
 pub use port::PullThrough;
@@ -60,6 +62,8 @@ struct Inner {
     listed: ListedSize,
     fills: Fills,
     reads: Reads,
+    /// Sizes of blobs that upstreams are being asked for.
+    sizes: Flights<(RepoName, Digest), Result<u64, PullError>>,
 }
 
 /// What a cache is made of.
@@ -97,7 +101,16 @@ impl Cache {
         let Parts { me, store, agreed, peers, blobs, registries, listed } = parts;
         let homes = Homes::new(me, agreed.clone(), peers.silence_fn());
         let fills = Fills::new(Means::new(me, store, peers, homes, registries));
-        Cache { inner: Arc::new(Inner { agreed, blobs, listed, fills, reads: Reads::default() }) }
+        Cache {
+            inner: Arc::new(Inner {
+                agreed,
+                blobs,
+                listed,
+                fills,
+                reads: Reads::default(),
+                sizes: Flights::default(),
+            }),
+        }
     }
 
     /// What peers ask of this node, for the peer listener's HTTP/1.1 side.

@@ -40,7 +40,12 @@ impl Cache {
         if rules.offline {
             return Err(PullError::Offline);
         }
-        registries.blob_size(name, digest).await.map_err(pull_error)
+        // Whoever asks at the same time is answered by the same HEAD.
+        let (registries, name, digest) = (registries.clone(), name.clone(), *digest);
+        let asked = self.inner.sizes.join((name.local().clone(), digest), move || async move {
+            registries.blob_size(&name, &digest).await.map_err(pull_error)
+        });
+        asked.outcome().await.unwrap_or(Err(PullError::Failed))
     }
 
     /// The bytes of a blob as they arrive: all, or the `range` that is made of its size.
