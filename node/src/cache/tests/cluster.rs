@@ -24,6 +24,8 @@ pub struct Cluster {
     pub caches: BTreeMap<u64, Cache>,
     pub peers: BTreeMap<u64, PeerBlobs>,
     pub upstream: Upstream,
+    /// Another registry.
+    pub other: Upstream,
     listed: Arc<Mutex<HashMap<(UpstreamName, Digest), u64>>>,
 }
 
@@ -32,14 +34,19 @@ pub fn name(repo: &str) -> UpstreamName {
     UpstreamName::new("up.example".parse().unwrap(), &repo.parse().unwrap()).unwrap()
 }
 
+/// A repository of the other registry.
+pub fn other(repo: &str) -> UpstreamName {
+    UpstreamName::new("other.example".parse().unwrap(), &repo.parse().unwrap()).unwrap()
+}
+
 impl Cluster {
     pub async fn new(count: u64) -> Cluster {
         Cluster::with(count, false).await
     }
 
     pub async fn with(count: u64, offline: bool) -> Cluster {
-        let upstream = Upstream::start().await;
-        let settings = HostSettings {
+        let (upstream, another) = (Upstream::start().await, Upstream::start().await);
+        let at = |upstream: &Upstream| HostSettings {
             endpoint: format!("http://{}", upstream.address).parse().ok(),
             insecure: true,
             allow_private: true,
@@ -48,7 +55,10 @@ impl Cluster {
         };
         let settings = UpstreamSettings {
             offline,
-            hosts: BTreeMap::from([(name("app").host().clone(), settings)]),
+            hosts: BTreeMap::from([
+                (name("app").host().clone(), at(&upstream)),
+                (other("app").host().clone(), at(&another)),
+            ]),
             ..UpstreamSettings::default()
         };
         let listed: Arc<Mutex<HashMap<(UpstreamName, Digest), u64>>> = Arc::default();
@@ -72,13 +82,18 @@ impl Cluster {
             caches.insert(me.0, cache);
             router
         });
-        Cluster { nodes: nodes.await, caches, peers: all_peers, upstream, listed }
+        Cluster { nodes: nodes.await, caches, peers: all_peers, upstream, other: another, listed }
     }
 
     /// A manifest of `app` lists the blob, with this size.
     pub fn list(&self, bytes: &Bytes, size: usize) -> Digest {
+        self.list_as(name("app"), bytes, size)
+    }
+
+    /// A manifest of the repository lists the blob, with this size.
+    pub fn list_as(&self, name: UpstreamName, bytes: &Bytes, size: usize) -> Digest {
         let digest = Digest::sha256(bytes);
-        self.listed.lock().unwrap().insert((name("app"), digest), size as u64);
+        self.listed.lock().unwrap().insert((name, digest), size as u64);
         digest
     }
 

@@ -164,6 +164,37 @@ async fn bytes_that_are_here_are_given_only_under_a_name_that_has_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_registry_gives_nothing_to_the_readers_of_another() {
+    let cluster = Cluster::new(2).await;
+    let (bytes, wrong) = (content(30, 3 * MIB), content(31, 3 * MIB));
+    let digest = cluster.has(&bytes);
+    // It says that it has the blob too, sends something else, and stops in the middle.
+    cluster.list_as(other("app"), &bytes, bytes.len());
+    let gate = cluster.other.has(&bytes, |given| given.bytes = wrong.clone());
+    gate.send(2 * MIB).unwrap();
+    let open = |node: u64| {
+        let cache = cluster.caches[&node].clone();
+        async move { cache.blob(&other("app"), &digest, &|size| Some(0..size)).await.unwrap().body }
+    };
+    let (mut here, mut there) = (soon(open(1)).await, soon(open(2)).await);
+    for body in [&mut here, &mut there] {
+        assert_eq!(take(body, 100_000).await[..100_000], wrong[..100_000]);
+    }
+    for node in [1, 2] {
+        let (got, error) = read(cluster.part(node, &digest, 5..100_000).await).await;
+        assert!(error.is_none() && got == bytes[5..100_000], "through node {node}: {error:?}");
+        let (got, error) = read(cluster.open(node, &digest).await.unwrap()).await;
+        assert!(error.is_none() && got == bytes, "through node {node}: {error:?}");
+    }
+    assert_eq!(cluster.upstream.gets(&bytes), [0]);
+    gate.send(usize::MAX).unwrap();
+    for body in [here, there] {
+        let (got, error) = read(body).await;
+        assert!(error.is_some() && got.len() < bytes.len(), "wrong bytes ended cleanly");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_another_name_cannot_have_is_fetched_under_the_own_one() {
     let cluster = Cluster::new(2).await;
     let bytes = content(21, MIB);
