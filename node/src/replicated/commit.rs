@@ -20,13 +20,13 @@ use crate::peer_blobs::wire::{Fault, Finished};
 use crate::standstill::{self, Point};
 
 /// How often evidence is gathered before the client is told to come back.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 16;
 /// The wait before the first of these; each is twice as long, up to [`LONGEST`]. A holder that just
 /// started vouches in vain until its fence is agreed on, which takes some commits of the log.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
 /// After this long no further attempt is begun.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Replicated {
     /// Makes the blob exist in `repo` on the word of `finished` and of as many more as it takes.
