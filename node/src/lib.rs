@@ -26,10 +26,6 @@ mod peer;
 mod users;
 
 mod cache;
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "what asks for manifests and lists comes with the cache of them")
-)]
 mod upstream;
 
 mod copies;

@@ -93,7 +93,6 @@ impl Fill {
     }
 
     /// Whether nothing more comes.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for metrics, which follow"))]
     pub(super) fn has_ended(&self) -> bool {
         self.progress.borrow().end.is_some()
     }

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use trow_api::manifest::parse::Parsed;
 use trow_raft::{Digest, RepoName};
 
-/// Nothing is kept for longer: by then it is in the state, or was purged from it.
+/// Nothing is kept for longer: by then it is in the state or was purged from it, and what could not be recorded is
+/// asked for again.
 const KEPT_FOR: Duration = Duration::from_secs(300);
 /// What an entry weighs besides its bytes, and each digest that it lists.
 const OVERHEAD: usize = 512;
