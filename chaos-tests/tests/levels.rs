@@ -40,14 +40,14 @@ async fn upgraded_one_by_one() -> Result<()> {
     let mut cluster = Cluster::start(Plan::of(3)).await?;
     let mut acked = Vec::new();
     push(&cluster, 0, &mut acked).await?;
-    level(&cluster, 0, 2, [2, 2, 2]).await?;
+    level(&cluster, 0, 3, [3, 3, 3]).await?;
 
     // There and back again, as often as one likes, while one member is old.
     for (index, program, supported) in
-        [(0, &next, [3, 2, 2]), (0, &old, [2, 2, 2]), (0, &next, [3, 2, 2]), (1, &next, [3, 3, 2])]
+        [(0, &next, [4, 3, 3]), (0, &old, [3, 3, 3]), (0, &next, [4, 3, 3]), (1, &next, [4, 4, 3])]
     {
         replace(&mut cluster, index, program).await?;
-        level(&cluster, 2, 2, supported).await?;
+        level(&cluster, 2, 3, supported).await?;
         push(&cluster, index, &mut acked).await?;
     }
     for index in [0, 1] {
@@ -57,7 +57,7 @@ async fn upgraded_one_by_one() -> Result<()> {
     audit::same_state(&cluster.admin, &nodes).await.context("old and new builds apply alike")?;
     let (_, shown, _) = cluster.admin.run(&cluster.nodes[2].client, &["cluster", "status"]).await?;
     ensure!(
-        shown.contains("the level stays 2 until a version that supports 3 runs on n3"),
+        shown.contains("the level stays 3 until a version that supports 4 runs on n3"),
         "status shows {shown}"
     );
 
@@ -66,14 +66,14 @@ async fn upgraded_one_by_one() -> Result<()> {
     let until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < until {
         push(&cluster, 0, &mut acked).await?;
-        level(&cluster, 1, 2, [3, 3, 2]).await?;
+        level(&cluster, 1, 3, [4, 4, 3]).await?;
     }
 
     // The whole log that the old build wrote, from its first entry on.
     std::fs::remove_dir_all(cluster.nodes[2].data_dir.join("raft/state"))?;
     run_by(&mut cluster.nodes[2], &next);
     cluster.start_all().await?;
-    level(&cluster, 0, 3, [3, 3, 3]).await?;
+    level(&cluster, 0, 4, [4, 4, 4]).await?;
     says(&cluster.nodes[2], TAKEN).await?;
     audit::same_state(&cluster.admin, &nodes).await.context("an old log on a new build")?;
     audit::everything(&nodes, &acked).await?;
@@ -83,18 +83,18 @@ async fn upgraded_one_by_one() -> Result<()> {
     stop(node)?;
     let before = files(&node.data_dir)?;
     run_by(node, &old);
-    refuses(node, "the cluster is at feature level 3, and this version of Trow supports 2")?;
+    refuses(node, "the cluster is at feature level 4, and this version of Trow supports 3")?;
     let after = files(&node.data_dir)?;
     let changed: Vec<_> = after.iter().filter(|(path, is)| before.get(*path) != Some(*is)).collect();
     ensure!(before.len() == after.len() && changed.is_empty(), "the old build changed {changed:?}");
     let stranger = cluster.add()?;
     run_by(stranger, &old);
-    refuses(stranger, "the cluster does not take this node in: it is at a higher feature level than 2")?;
+    refuses(stranger, "the cluster does not take this node in: it is at a higher feature level than 3")?;
 
     run_by(&mut cluster.nodes[2], &next);
     cluster.nodes[2].start()?;
     cluster.healthy(LIMIT).await?;
-    level(&cluster, 0, 3, [3, 3, 3]).await.context("the old one that asked to join is no member")?;
+    level(&cluster, 0, 4, [4, 4, 4]).await.context("the old one that asked to join is no member")?;
     push(&cluster, 2, &mut acked).await?;
     audit::same_state(&cluster.admin, &nodes).await?;
     audit::everything(&nodes, &acked).await?;
@@ -109,7 +109,7 @@ async fn unknown_command() -> Result<()> {
         run_by(node, &next);
     }
     cluster.start_all().await?;
-    level(&cluster, 0, 2, [3, 3, 2]).await.context("born of nodes of two levels")?;
+    level(&cluster, 0, 3, [4, 4, 3]).await.context("born of nodes of two levels")?;
     let mut acked = Vec::new();
     push(&cluster, 2, &mut acked).await?;
 
@@ -132,7 +132,7 @@ async fn unknown_command() -> Result<()> {
     run_by(&mut cluster.nodes[2], &next);
     cluster.nodes[2].start()?;
     cluster.healthy(LIMIT).await.context("with the third upgraded")?;
-    level(&cluster, 2, 3, [3, 3, 3]).await?;
+    level(&cluster, 2, 4, [4, 4, 4]).await?;
     let nodes = cluster.clients();
     audit::same_state(&cluster.admin, &nodes).await?;
     audit::everything(&nodes, &acked).await?;

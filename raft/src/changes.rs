@@ -82,7 +82,10 @@ impl Changes {
             | Command::DropCached { .. }
             | Command::WantCached { .. }
             | Command::ReclaimCached { .. }
-            | Command::SetPins { .. } => {}
+            | Command::SetPins { .. }
+            | Command::SetPolicy { .. }
+            | Command::PutVerdict { .. }
+            | Command::PutSealed { .. } => {}
             #[cfg(feature = "next-level")]
             Command::Probe => {}
         }

@@ -11,7 +11,7 @@ use crate::member::{Evidence, Member, MemberState};
 use crate::name::{Reference, RepoName, Tag};
 
 /// The feature level of this build: the highest whose commands it can apply.
-pub const LEVEL: u32 = 2 + cfg!(feature = "next-level") as u32;
+pub const LEVEL: u32 = 3 + cfg!(feature = "next-level") as u32;
 
 /// On whose behalf a node acts by itself: an actor that no user can be.
 pub const SYSTEM: &str = "system";
@@ -132,6 +132,16 @@ pub enum Command {
     ReclaimCached { manifests: Vec<(RepoName, Digest)>, before: u64 },
     /// Takes pins away and gives others: what a pinned reference leads to stays cached.
     SetPins { add: Vec<(RepoName, Reference)>, remove: Vec<(RepoName, Reference)> },
+    /// Replaces the policy of admission, whose revision becomes the log index, and forgets the verdicts
+    /// of earlier ones. `base` is the revision that it must replace, 0 if there must be none.
+    SetPolicy { base: Option<u64>, document: Bytes },
+    /// Remembers by which keys of the policy a manifest is signed, beside those that are known;
+    /// the verdict that was said longest ago makes room for it. Refused for another revision than
+    /// the current one.
+    PutVerdict { digest: Digest, revision: u64, signed_by: Vec<String> },
+    /// Puts a secret that only the nodes can decrypt; `base` is the log index that put the last one
+    /// of this name, 0 if there must be none.
+    PutSealed { name: String, base: u64, ciphertext: Bytes },
     /// Changes nothing. Belongs to the level after the last, which only a test build supports.
     #[cfg(feature = "next-level")]
     Probe,
@@ -143,7 +153,8 @@ impl Command {
     pub fn level(&self) -> u32 {
         match self {
             #[cfg(feature = "next-level")]
-            Command::Probe => 3,
+            Command::Probe => 4,
+            Command::SetPolicy { .. } | Command::PutVerdict { .. } | Command::PutSealed { .. } => 3,
             Command::PutCached { .. }
             | Command::DropCached { .. }
             | Command::WantCached { .. }
@@ -208,4 +219,6 @@ pub enum Refusal {
     Invalid,
     #[error("there are {limit} of them already, which is as many as there may be")]
     TooMany { limit: u64 },
+    #[error("its current revision is {current}")]
+    RevisionDiffers { current: u64 },
 }

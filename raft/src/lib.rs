@@ -40,6 +40,6 @@ pub use metadata::{
 pub use name::{Reference, RepoName, Tag};
 pub use planted::{Planted, Variant};
 pub use state::{
-    ApplyEntry, BlobRow, Cached, Exported, LinkRow, ManifestRow, Stamp, State, StateError, TagMove, TagRow,
-    View,
+    ApplyEntry, BlobRow, Cached, Exported, LinkRow, ManifestRow, PolicyRow, SealedRow, Stamp, State,
+    StateError, TagMove, TagRow, View,
 };

@@ -21,5 +21,19 @@ pub const OUTCOMES: u64 = 1024;
 pub const TAG_HISTORY: usize = 10;
 /// Pins that the cluster has at most.
 pub const PINS_MAX: u64 = 10_000;
+/// Largest policy document, in bytes.
+pub const POLICY_MAX: usize = 1 << 20;
+/// Verdicts on signatures that the cluster remembers.
+pub const VERDICTS_MAX: u64 = 10_000;
+/// Keys that one verdict names, and the longest of their names in bytes.
+pub const SIGNERS_MAX: usize = 256;
+/// See [`SIGNERS_MAX`].
+pub const SIGNER_MAX: usize = 256;
+/// Sealed secrets that the cluster has, the longest of their names, and the largest of them in bytes.
+pub const SEALED_COUNT_MAX: u64 = 16;
+/// See [`SEALED_COUNT_MAX`].
+pub const SEALED_NAME_MAX: usize = 64;
+/// See [`SEALED_COUNT_MAX`].
+pub const SEALED_MAX: usize = 64 << 10;
 /// Most voters; further members are learners with the full state.
 pub const VOTERS_MAX: usize = 5;

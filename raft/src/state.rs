@@ -36,7 +36,7 @@ use bytes::Bytes;
 pub use error::StateError;
 pub(crate) use export::FORMAT;
 pub(crate) use import::{Import, ImportError};
-pub use row::{BlobRow, LinkRow, ManifestRow, TagMove, TagRow};
+pub use row::{BlobRow, LinkRow, ManifestRow, PolicyRow, SealedRow, TagMove, TagRow};
 pub(crate) use row::{state_number, state_of};
 pub use versions::Stamp;
 pub use view::{Cached, SeeReferrer, View};

@@ -86,6 +86,15 @@ pub(super) fn command(coded: Coded) -> Decoded<Command> {
             Command::ReclaimCached { manifests: links(it.manifests)?, before: it.before }
         }
         Coded::SetPins(it) => Command::SetPins { add: pins(&it.add)?, remove: pins(&it.remove)? },
+        Coded::SetPolicy(it) => Command::SetPolicy { base: it.base, document: it.document },
+        Coded::PutVerdict(it) => Command::PutVerdict {
+            digest: digest(&it.digest)?,
+            revision: it.revision,
+            signed_by: it.signed_by,
+        },
+        Coded::PutSealed(it) => {
+            Command::PutSealed { name: it.name, base: it.base, ciphertext: it.ciphertext }
+        }
         #[cfg(feature = "next-level")]
         Coded::Probe(_) => Command::Probe,
     })

@@ -104,6 +104,19 @@ pub(super) fn command(command: &Command) -> Coded {
         Command::SetPins { add, remove } => {
             Coded::SetPins(proto::SetPins { add: pins(add), remove: pins(remove) })
         }
+        Command::SetPolicy { base, document } => {
+            Coded::SetPolicy(proto::SetPolicy { base: *base, document: document.clone() })
+        }
+        Command::PutVerdict { digest, revision, signed_by } => Coded::PutVerdict(proto::PutVerdict {
+            digest: digest_bytes(digest),
+            revision: *revision,
+            signed_by: signed_by.clone(),
+        }),
+        Command::PutSealed { name, base, ciphertext } => Coded::PutSealed(proto::PutSealed {
+            name: name.clone(),
+            base: *base,
+            ciphertext: ciphertext.clone(),
+        }),
         #[cfg(feature = "next-level")]
         Command::Probe => Coded::Probe(proto::Nothing {}),
     }

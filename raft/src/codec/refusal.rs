@@ -28,6 +28,7 @@ pub(super) fn encode(refusal: &Refusal) -> proto::Refusal {
         Refusal::LevelUnsupported => Why::LevelUnsupported(Nothing {}),
         Refusal::Invalid => Why::Invalid(Nothing {}),
         Refusal::TooMany { limit } => Why::TooMany(*limit),
+        Refusal::RevisionDiffers { current } => Why::RevisionDiffers(*current),
     };
     proto::Refusal { why: Some(why) }
 }
@@ -53,5 +54,6 @@ pub(super) fn decode(refusal: proto::Refusal) -> Result<Refusal, CodecError> {
         Why::LevelUnsupported(_) => Refusal::LevelUnsupported,
         Why::Invalid(_) => Refusal::Invalid,
         Why::TooMany(limit) => Refusal::TooMany { limit },
+        Why::RevisionDiffers(current) => Refusal::RevisionDiffers { current },
     })
 }

@@ -89,6 +89,11 @@ fn commands() -> Vec<Command> {
         Command::ReclaimCached { manifests: vec![(repo(), b)], before: 77 },
         Command::SetPins { add: pins(), remove: vec![] },
         Command::SetPins { add: vec![], remove: pins() },
+        Command::SetPolicy { base: None, document: Bytes::new() },
+        Command::SetPolicy { base: Some(0), document: Bytes::from_static(b"version: 1\n") },
+        Command::SetPolicy { base: Some(1 << 40), document: Bytes::from_static(b"version: 1\n") },
+        Command::PutVerdict { digest: b, revision: 9, signed_by: vec!["a".into(), String::new()] },
+        Command::PutSealed { name: "ca".into(), base: 0, ciphertext: Bytes::from_static(b"\0\xff") },
         #[cfg(feature = "next-level")]
         Command::Probe,
     ]
@@ -124,6 +129,8 @@ fn every_outcome_comes_back_as_it_was() {
         Refusal::LevelUnsupported,
         Refusal::Invalid,
         Refusal::TooMany { limit: 10_000 },
+        Refusal::RevisionDiffers { current: 0 },
+        Refusal::RevisionDiffers { current: 1 << 40 },
     ];
     let outcomes = refusals.into_iter().map(Outcome::Refused).chain([Outcome::Done]);
     for outcome in outcomes {

@@ -12,8 +12,10 @@ mod manifests;
 mod members;
 mod partitions;
 mod pins;
+mod policy;
 pub(super) mod recent;
 mod reclaim;
+mod sealed;
 mod tags;
 
 use super::key::{Table, meta};
@@ -158,6 +160,11 @@ fn command(writer: &mut Writer<'_>, cx: &Context<'_>, command: &Command) -> Effe
         Command::WantCached { manifests } => cached::want(writer, cx, manifests),
         Command::ReclaimCached { manifests, before } => cached::reclaim(writer, cx, manifests, *before),
         Command::SetPins { add, remove } => pins::set(writer, cx, add, remove),
+        Command::SetPolicy { base, document } => policy::set(writer, cx, *base, document),
+        Command::PutVerdict { digest, revision, signed_by } => {
+            policy::put_verdict(writer, cx, digest, *revision, signed_by)
+        }
+        Command::PutSealed { name, base, ciphertext } => sealed::put(writer, cx, name, *base, ciphertext),
         #[cfg(feature = "next-level")]
         Command::Probe => Ok(Ok(cx.index)),
     }

@@ -19,7 +19,7 @@ thread_local! {
 }
 
 /// The index that the seeded state stands at.
-const LAST: u64 = 8;
+const LAST: u64 = 11;
 
 /// Applies a command to a state that has a little of everything. Whatever it says, an outcome
 /// comes of it: an error would end every process that applies it.
@@ -110,6 +110,9 @@ fn seed() -> State {
             condition: None,
             sparse: false,
         },
+        Command::SetPolicy { base: Some(0), document: Bytes::from_static(b"version: 1") },
+        Command::PutVerdict { digest: blob, revision: 9, signed_by: vec!["k".to_owned()] },
+        Command::PutSealed { name: "s".to_owned(), base: 0, ciphertext: Bytes::from_static(b"x") },
     ];
     let entries: Vec<ApplyEntry> =
         (1..).zip(commands).map(|(index, command)| entry(node, index, command)).collect();

@@ -72,6 +72,14 @@ tables! {
     Cached = "cached",
     /// repository, reference → nothing.
     Pin = "pin",
+    /// revision → the policy's document; the current one alone.
+    Policy = "policy",
+    /// digest → which keys of the current policy signed it.
+    Verdict = "verdict",
+    /// log index → digest: the verdicts by their age.
+    VerdictAt = "verdict_at",
+    /// name → a secret that only the nodes can decrypt.
+    Sealed = "sealed",
 }
 
 impl Table {
@@ -98,6 +106,8 @@ pub(super) mod meta {
     pub(crate) const AWAY: &[u8] = b"away";
     pub(crate) const LOST: &[u8] = b"lost";
     pub(crate) const PINS: &[u8] = b"pins";
+    pub(crate) const POLICY: &[u8] = b"policy";
+    pub(crate) const VERDICTS: &[u8] = b"verdicts";
 
     pub(crate) const APPLIED: &[u8] = b"applied";
     pub(crate) const LOG_ID: &[u8] = b"log_id";
@@ -197,6 +207,11 @@ pub(super) fn pin(name: &RepoName, reference: &Reference) -> Vec<u8> {
 pub(super) fn split_pin(key: &[u8]) -> Option<(RepoName, Reference)> {
     let (name, rest) = split_repo(key)?;
     Some((name, std::str::from_utf8(rest).ok()?.parse().ok()?))
+}
+
+/// A log index: rows in the order in which entries made them.
+pub(super) fn index(index: u64) -> [u8; 8] {
+    index.to_be_bytes()
 }
 
 pub(super) fn away(node: NodeId, digest: &Digest) -> Vec<u8> {

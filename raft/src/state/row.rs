@@ -88,6 +88,33 @@ pub struct TagMove {
     pub by: String,
 }
 
+/// The policy of admission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRow {
+    /// Log index of the entry that set it.
+    pub revision: u64,
+    /// The document as it was set.
+    pub document: Bytes,
+}
+
+/// Which keys of the current policy signed a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct VerdictRow {
+    /// Log index of the entry that last said so.
+    pub(super) index: u64,
+    /// The keys' names, ascending.
+    pub(super) signed_by: Vec<String>,
+}
+
+/// A secret that only the nodes can decrypt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedRow {
+    /// Log index of the entry that put it here.
+    pub index: u64,
+    /// The secret, encrypted.
+    pub ciphertext: Bytes,
+}
+
 /// A row with its bytes in one table.
 pub(super) trait Row: Sized {
     /// The table's name, for errors.
@@ -207,6 +234,28 @@ impl Row for TagRow {
             by: now.by,
             history: moves.collect(),
         })
+    }
+}
+
+impl Row for VerdictRow {
+    const TABLE: &'static str = "verdict";
+    fn encode(&self) -> Vec<u8> {
+        proto::Verdict { index: self.index, signed_by: self.signed_by.clone() }.encode_to_vec()
+    }
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let row = proto::Verdict::decode(bytes).ok()?;
+        Some(VerdictRow { index: row.index, signed_by: row.signed_by })
+    }
+}
+
+impl Row for SealedRow {
+    const TABLE: &'static str = "sealed";
+    fn encode(&self) -> Vec<u8> {
+        proto::Sealed { index: self.index, ciphertext: self.ciphertext.clone() }.encode_to_vec()
+    }
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let row = proto::Sealed::decode(bytes).ok()?;
+        Some(SealedRow { index: row.index, ciphertext: row.ciphertext })
     }
 }
 

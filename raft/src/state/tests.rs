@@ -5,6 +5,7 @@ mod cached;
 mod commands;
 mod cost;
 mod file;
+mod policy;
 mod random;
 mod schedules;
 mod versions;

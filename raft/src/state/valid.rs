@@ -8,7 +8,7 @@ use prost::Message as _;
 
 use super::hash::HashAt;
 use super::key::{self, Table, meta};
-use super::row::{self, BlobRow, LinkRow, ManifestRow, Row, TagRow};
+use super::row::{self, BlobRow, LinkRow, ManifestRow, Row, SealedRow, TagRow, VerdictRow};
 use crate::codec::decode_applied;
 use crate::digest::{Digest, PartitionId};
 use crate::id::NodeId;
@@ -44,6 +44,10 @@ pub(super) fn row(table: Table, key: &[u8], value: &[u8]) -> bool {
         Table::Proposer => number(key).is_some() && proto::Proposer::decode(value).is_ok(),
         Table::Cached => in_repo(key, 1) && number(value).is_some(),
         Table::Pin => key::split_pin(key).is_some(),
+        Table::Policy => number(key).is_some(),
+        Table::Verdict => digest(key).is_some() && VerdictRow::decode(value).is_some(),
+        Table::VerdictAt => number(key).is_some() && digest(value).is_some(),
+        Table::Sealed => std::str::from_utf8(key).is_ok() && SealedRow::decode(value).is_some(),
         Table::Recent => key.len() == 24 && decode_applied(Bytes::copy_from_slice(value)).is_ok(),
     }
 }

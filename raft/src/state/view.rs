@@ -4,6 +4,7 @@
 //! for the length of a request and not longer.
 
 mod cached;
+mod policy;
 
 use std::fmt;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::super::hash;
 use super::super::key::{self, Table, meta};
-use super::super::row::{BlobRow, LinkRow, ManifestRow, Row as _, TagRow};
+use super::super::row::{BlobRow, LinkRow, ManifestRow, Row as _, TagRow, VerdictRow};
 use super::super::rows::Rows as _;
 use super::super::{ApplyEntry, View};
 use super::bench::{Bench, held_by, manifest, member, node, repo, tag};
@@ -93,6 +93,23 @@ fn cached() -> impl Strategy<Value = Command> {
             Command::ReclaimCached { manifests, before }
         }),
         1 => (pins(), pins()).prop_map(|(add, remove)| Command::SetPins { add, remove }),
+    ]
+}
+
+/// What admission needs. A base of 1 stands for the current one, a verdict's revision too.
+fn admission() -> impl Strategy<Value = Command> {
+    let signers = || prop::collection::vec(prop::sample::select(vec!["k", "l", "m"]), 0..3);
+    let text = || prop::collection::vec(any::<u8>(), 0..3).prop_map(Bytes::from);
+    prop_oneof![
+        1 => (prop::option::of(0..3u64), text())
+            .prop_map(|(base, document)| Command::SetPolicy { base, document }),
+        4 => ((0..5u8).prop_map(blob), 0..6u64, signers()).prop_map(|(digest, revision, names)| {
+            let signed_by = names.into_iter().map(str::to_owned).collect();
+            Command::PutVerdict { digest, revision: revision.min(1), signed_by }
+        }),
+        2 => (prop::sample::select(vec!["s", "t", ""]), 0..3u64, text()).prop_map(|(name, base, ciphertext)| {
+            Command::PutSealed { name: name.to_owned(), base, ciphertext }
+        }),
     ]
 }
 
@@ -189,6 +206,17 @@ fn aim(command: Command, view: &View) -> Command {
             let seen = view.tag(&repo, &tag).unwrap().map_or(0, |row| row.revision);
             Command::PutCached { repo, manifest, tag: Some((tag, seen)) }
         }
+        Command::SetPolicy { base: Some(1), document } => {
+            Command::SetPolicy { base: Some(view.policy_revision().unwrap().unwrap_or(0)), document }
+        }
+        Command::PutVerdict { digest, revision: 1, signed_by } => {
+            let revision = view.policy_revision().unwrap().unwrap_or(0);
+            Command::PutVerdict { digest, revision, signed_by }
+        }
+        Command::PutSealed { name, base: 1, ciphertext } => {
+            let base = view.sealed(&name).unwrap().map_or(0, |row| row.index);
+            Command::PutSealed { name, base, ciphertext }
+        }
         other => other,
     }
 }
@@ -255,6 +283,19 @@ fn check(view: &View, hash_now: u64) {
         assert!(view.manifest(&name, &digest).unwrap().is_some(), "a pin keeps what is not there");
     }
 
+    let policy = view.policy().unwrap().map(|row| key::index(row.revision).to_vec());
+    assert_eq!(policy.into_iter().collect::<BTreeSet<_>>(), keys(Table::Policy));
+    let by_age = of(Table::Verdict).map(|(_, key, value)| {
+        let row = VerdictRow::decode(value).unwrap();
+        assert!(row.index > view.policy_revision().unwrap().unwrap(), "a verdict of an earlier policy");
+        assert!(!row.signed_by.is_empty() && row.signed_by.is_sorted());
+        (key::index(row.index).to_vec(), key.clone())
+    });
+    let by_age: BTreeSet<_> = by_age.collect();
+    assert_eq!(by_age, of(Table::VerdictAt).map(|(_, key, value)| (key.clone(), value.clone())).collect());
+    let counted = view.rows().number(Table::Meta, meta::VERDICTS).unwrap();
+    assert_eq!(counted, keys(Table::Verdict).len() as u64);
+
     let mut tag_of = BTreeSet::new();
     for (_, key, value) in of(Table::Tag) {
         let (name, rest) = key::split_repo(key).unwrap();
@@ -282,7 +323,8 @@ proptest! {
 
     #[test]
     fn every_history_keeps_the_invariants_and_replicas_agree(
-        commands in prop::collection::vec(prop_oneof![4 => metadata(), 2 => cached(), 1 => cluster()], 1..60),
+        commands in prop::collection::vec(
+            prop_oneof![4 => metadata(), 2 => cached(), 1 => cluster(), 2 => admission()], 1..60),
         sizes in prop::collection::vec(1..9usize, 60),
     ) {
         let mut bench = Bench::born(Planted::NONE, 5, 3).raised();
