@@ -41,6 +41,7 @@ pub mod request_id;
 pub mod blobs;
 pub mod pattern;
 pub mod pull;
+pub mod signature;
 
 pub use auth::{Access, AdminToken, Auth};
 pub use blobs::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
