@@ -40,6 +40,7 @@ pub mod request_id;
 
 pub mod blobs;
 pub mod pattern;
+pub mod policy;
 pub mod pull;
 pub mod signature;
 

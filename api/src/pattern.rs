@@ -74,7 +74,7 @@ impl Pattern {
 }
 
 /// Whether `*` in `pattern` can stand for parts of `text` so that they are the same.
-fn within(pattern: &str, text: &str) -> bool {
+pub(crate) fn within(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
     let parts: Vec<&str> = parts.collect();

@@ -20,7 +20,7 @@ mod manifest;
 pub(crate) mod resolve;
 mod serve;
 
-pub use image::{Image, InvalidImage};
+pub use image::{Image, ImageName, InvalidImage};
 pub use name::{Host, InvalidHost, UpstreamName};
 pub use port::{Content, PullError, Pulled, Relayed, Upstreams};
 pub use prefixes::Prefixes;

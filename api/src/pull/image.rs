@@ -1,15 +1,31 @@
-//! Images of upstream registries as people and Kubernetes name them: the one place where such a name is read.
+//! Images as people and Kubernetes name them: the one place where such a name is read.
 //!
 //! Always holds: `nginx` is `docker.io/library/nginx:latest`, as it is for a kubelet; of a tag and a digest beside
-//! each other the digest counts. Never does: look anything up.
+//! each other the digest counts for what is pulled. Never does: look anything up.
 
 use std::fmt;
 use std::str::FromStr;
 
-use trow_raft::RepoName;
+use trow_raft::{Digest, RepoName, Tag};
 
-use super::UpstreamName;
+use super::{Host, UpstreamName};
 use crate::route::Reference;
+
+/// An image as it is named in a Pod: what it is called, whoever has it.
+///
+/// It has a tag, or a digest, or both. It is read as a kubelet reads it: without a registry it is
+/// docker.io's, there without an organisation `library`'s, and with neither tag nor digest `latest`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageName {
+    /// The registry, in lower case; a port is part of it.
+    pub host: Host,
+    /// The repository there, with `library/` where docker.io has it.
+    pub path: RepoName,
+    /// The tag that is written, or `latest`.
+    pub tag: Option<Tag>,
+    /// The digest that is written.
+    pub digest: Option<Digest>,
+}
 
 /// An image of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +44,79 @@ pub struct InvalidImage {
     why: String,
 }
 
+/// How much of a text that names no image is repeated.
+const SHOWN: usize = 300;
+
+impl InvalidImage {
+    fn new(text: &str, why: impl fmt::Display) -> Self {
+        InvalidImage { text: text.chars().take(SHOWN).collect(), why: why.to_string() }
+    }
+
+    /// The beginning of the text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What is wrong with it.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+}
+
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.path)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        self.digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
+    }
+}
+
+impl FromStr for ImageName {
+    type Err = InvalidImage;
+
+    fn from_str(text: &str) -> Result<Self, InvalidImage> {
+        let invalid = |why: &dyn fmt::Display| InvalidImage::new(text, why);
+        // What a container runtime takes for the id of something it has already says nothing of where that is from.
+        if is_id(text.strip_prefix("sha256:").unwrap_or(text)) {
+            return Err(invalid(&"it is the id of an image, which does not say where it is from"));
+        }
+        let (named, digest) = match text.split_once('@') {
+            Some((named, digest)) => (named, Some(digest)),
+            None => (text, None),
+        };
+        // A colon before the last slash is that of a port.
+        let (named, tag) = match named.rsplit_once(':') {
+            Some((before, tag)) if !tag.contains('/') => (before, Some(tag)),
+            _ => (named, None),
+        };
+        let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost";
+        let (host, path) = match named.split_once('/') {
+            Some((first, rest)) if is_host(first) => (first, rest),
+            _ => ("docker.io", named),
+        };
+        let host: Host = host.parse().map_err(|why| invalid(&why))?;
+        let path = path.parse::<RepoName>().map_err(|why| invalid(&why))?;
+        let path = host.full(&path).ok_or_else(|| invalid(&"the name is too long"))?;
+        let tag = match (tag, digest) {
+            (Some(tag), _) => Some(tag),
+            (None, Some(_)) => None,
+            (None, None) => Some("latest"),
+        };
+        let tag =
+            tag.map(str::parse).transpose().map_err(|why: trow_raft::name::InvalidTag| invalid(&why))?;
+        let digest = digest.map(str::parse).transpose();
+        let digest = digest.map_err(|why: trow_raft::digest::InvalidDigest| invalid(&why))?;
+        Ok(ImageName { host, path, tag, digest })
+    }
+}
+
+/// Whether it is the 64 digits that images have as their ids.
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 impl fmt::Display for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if matches!(self.reference, Reference::Tag(_)) { ':' } else { '@' };
@@ -39,30 +128,19 @@ impl FromStr for Image {
     type Err = InvalidImage;
 
     fn from_str(text: &str) -> Result<Self, InvalidImage> {
-        let invalid = |why: &dyn fmt::Display| InvalidImage { text: text.to_owned(), why: why.to_string() };
-        let (named, digest) = match text.split_once('@') {
-            Some((named, digest)) => (named, Some(digest)),
-            None => (text, None),
+        let name: ImageName = text.parse()?;
+        Image::of(&name).ok_or_else(|| InvalidImage::new(text, "the name is too long"))
+    }
+}
+
+impl Image {
+    /// What is pulled when an image is named so; none when the name is too long for one of an upstream's here.
+    pub fn of(image: &ImageName) -> Option<Image> {
+        let reference = match (image.digest, &image.tag) {
+            (Some(digest), _) => Reference::Digest(digest),
+            (None, tag) => Reference::Tag(tag.clone()?),
         };
-        // A colon before the last slash is that of a port.
-        let (named, tag) = match named.rsplit_once(':') {
-            Some((before, tag)) if !tag.contains('/') => (before, Some(tag)),
-            _ => (named, None),
-        };
-        let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost";
-        let (host, repo) = match named.split_once('/') {
-            Some((first, rest)) if is_host(first) => (first, rest),
-            _ => ("docker.io", named),
-        };
-        let host = host.parse().map_err(|why| invalid(&why))?;
-        let repo = repo.parse::<RepoName>().map_err(|why| invalid(&why))?;
-        let tag = tag.unwrap_or("latest").parse().map(Reference::Tag).map_err(|why| invalid(&why))?;
-        let reference = match digest {
-            Some(digest) => digest.parse().map(Reference::Digest).map_err(|why| invalid(&why))?,
-            None => tag,
-        };
-        let name = UpstreamName::new(host, &repo).ok_or_else(|| invalid(&"the name is too long"))?;
-        Ok(Image { name, reference })
+        Some(Image { name: UpstreamName::new(image.host.clone(), &image.path)?, reference })
     }
 }
 
@@ -95,5 +173,38 @@ mod tests {
         {
             assert!(bad.parse::<Image>().is_err(), "{bad:?} names something");
         }
+    }
+
+    #[test]
+    fn a_name_keeps_what_is_written() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        for (text, whole) in [
+            ("nginx", "docker.io/library/nginx:latest".to_owned()),
+            (&format!("nginx:1.27@{digest}"), format!("docker.io/library/nginx:1.27@{digest}")),
+            (&format!("nginx@{digest}"), format!("docker.io/library/nginx@{digest}")),
+            ("QUAY.io:443/a/b", "quay.io:443/a/b:latest".to_owned()),
+        ] {
+            let name: ImageName = text.parse().unwrap();
+            assert_eq!(name.to_string(), whole, "{text}");
+            assert_eq!(whole.parse(), Ok(name), "{text}");
+        }
+        // A registry and a repository that are each as long as they may be are too long together only for us.
+        let long = format!("{}.example/{}", ["a"; 90].join("."), ["a"; 126].join("/"));
+        assert!(long.parse::<ImageName>().is_ok() && long.parse::<Image>().is_err());
+    }
+
+    #[test]
+    fn the_id_of_an_image_is_no_name() {
+        let id = "0a".repeat(32);
+        for text in [id.clone(), format!("sha256:{id}")] {
+            assert!(text.parse::<ImageName>().unwrap_err().to_string().contains("the id of an image"));
+        }
+        assert!(format!("acme/{id}").parse::<ImageName>().is_ok());
+    }
+
+    #[test]
+    fn what_names_no_image_is_repeated_within_bounds() {
+        let text = "ä".repeat(100_000);
+        assert_eq!(text.parse::<ImageName>().unwrap_err().text().chars().count(), SHOWN);
     }
 }

@@ -44,6 +44,12 @@ impl Host {
     pub fn is_docker(&self) -> bool {
         &*self.0 == DOCKER
     }
+
+    /// What the repository is called there that people call `repo`; none when that is too long.
+    pub(super) fn full(&self, repo: &RepoName) -> Option<RepoName> {
+        let official = self.is_docker() && !repo.as_str().contains('/');
+        if official { format!("library/{repo}").parse().ok() } else { Some(repo.clone()) }
+    }
 }
 
 impl fmt::Display for Host {
@@ -92,8 +98,7 @@ pub struct UpstreamName {
 impl UpstreamName {
     /// The repository that clients call `repo` at `host`; none when the whole is too long for a name.
     pub fn new(host: Host, repo: &RepoName) -> Option<UpstreamName> {
-        let official = host.is_docker() && !repo.as_str().contains('/');
-        let repo = if official { format!("library/{repo}").parse().ok()? } else { repo.clone() };
+        let repo = host.full(repo)?;
         let local = format!("{}{repo}", host.local_prefix()).parse().ok()?;
         Some(UpstreamName { host, repo, local })
     }

@@ -1,0 +1,201 @@
+//! Which images run: the policy's language, and the decision about an image.
+//!
+//! Owns the one document that says it, how it is read (`read`, over `tree`), which rule wins (`pattern`, `rules`,
+//! found by `index`) and what is decided (`decide`, told as `decision`). Always holds: a decision depends on the
+//! policy, the image's name, the namespace and the facts alone; what is needed and not known denies. Never does:
+//! look anything up, or wait.
+
+pub mod decision;
+pub mod facts;
+pub mod key;
+
+mod decide;
+mod index;
+mod pattern;
+mod read;
+mod rules;
+mod tree;
+
+use std::sync::Arc;
+
+pub use decision::{Decision, Listed, Mode, Rule, Verdict};
+pub use facts::{Fact, Facts, Needs};
+pub use key::PublicKey;
+
+use crate::pull::{Host, ImageName, InvalidImage};
+use index::Globs;
+use read::{Document, Override, Stated};
+use rules::{Rules, Scope};
+
+/// The longest document that is read, in bytes.
+pub const LENGTH_MAX: usize = 1024 * 1024;
+
+/// A policy, ready to decide.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// False before the first one is set.
+    set: bool,
+    top: Scope,
+    overrides: Vec<Scope>,
+    /// Which of the overrides a namespace may have.
+    namespaces: Globs<Vec<usize>>,
+    keys: Vec<(String, PublicKey)>,
+    mutate: Mutate,
+}
+
+/// What is changed about an image before it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mutate {
+    /// A tag is given the digest that it stands for.
+    pub tag_to_digest: bool,
+    /// Images of other registries are named as this one has them.
+    pub mirror: Option<Host>,
+}
+
+/// A wrong place of a document.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
+#[error("line {line}, column {column}: {}{why}", prefix(.field))]
+pub struct Invalid {
+    /// The names on the way to it: `allow[2].image`; empty for the document.
+    pub field: String,
+    /// Where it is written, from 1.
+    pub line: u64,
+    /// Where in the line, from 1.
+    pub column: u64,
+    /// What is wrong, and what would be right.
+    pub why: String,
+}
+
+fn prefix(field: &str) -> String {
+    if field.is_empty() { String::new() } else { format!("{field}: ") }
+}
+
+impl Policy {
+    /// Reads a policy in YAML, or JSON.
+    ///
+    /// # Errors
+    /// Every place of it that is wrong.
+    pub fn parse(text: &str) -> Result<Policy, Vec<Invalid>> {
+        let document = |why: String, line, column| Invalid { field: String::new(), line, column, why };
+        if text.len() > LENGTH_MAX {
+            return Err(vec![document(format!("a policy has at most {LENGTH_MAX} bytes"), 1, 1)]);
+        }
+        let root = tree::read(text).map_err(|(at, why)| vec![document(why, at.line, at.column)])?;
+        Ok(Policy::of(read::document(&root)?))
+    }
+
+    /// What holds before a policy is set: everything is allowed.
+    pub fn allow_all() -> Policy {
+        let stated = Stated { default: Some(Verdict::Allow), ..Stated::default() };
+        Policy { set: false, ..Policy::of(Document { top: stated, ..Document::default() }) }
+    }
+
+    fn of(document: Document) -> Policy {
+        let top = document.top.scope();
+        let mut namespaces: Globs<Vec<usize>> = Globs::default();
+        for (at, over) in document.overrides.iter().enumerate() {
+            over.names.iter().for_each(|name| namespaces.entry(name, Vec::new).push(at));
+        }
+        let overrides = document.overrides.iter().map(|over| over.over(&document.top, &top)).collect();
+        Policy { set: true, top, overrides, namespaces, keys: document.keys, mutate: document.mutate }
+    }
+
+    /// What images are changed to before they run.
+    pub fn mutate(&self) -> &Mutate {
+        &self.mutate
+    }
+
+    /// The public keys by name.
+    pub fn keys(&self) -> impl Iterator<Item = (&str, &PublicKey)> {
+        self.keys.iter().map(|(name, key)| (name.as_str(), key))
+    }
+
+    /// What comes of a denial in a namespace.
+    pub fn mode(&self, namespace: &str) -> Mode {
+        self.scope(namespace).mode
+    }
+
+    /// What must be found out before a decision about the image.
+    pub fn needs(&self, image: &ImageName, namespace: &str) -> Needs {
+        decide::granted(self.scope(namespace), image).1
+    }
+
+    /// Whether the image may run in the namespace.
+    pub fn decide(&self, image: &ImageName, namespace: &str, facts: &Facts) -> Decision {
+        self.told(decide::decide(self.scope(namespace), image, facts))
+    }
+
+    /// What the name alone decides, and what must hold besides for the image to be allowed.
+    pub fn decide_by_name(&self, image: &ImageName, namespace: &str) -> (Decision, Needs) {
+        let (decision, needs) = decide::granted(self.scope(namespace), image);
+        (self.told(decision), needs)
+    }
+
+    /// About a text that names no image: nobody can say what it would be, so it is denied.
+    pub fn decide_unreadable(&self, invalid: &InvalidImage, namespace: &str) -> Decision {
+        self.told(Decision {
+            image: invalid.text().to_owned(),
+            verdict: if self.set { Verdict::Deny } else { Verdict::Allow },
+            mode: self.mode(namespace),
+            rule: Rule::Unreadable,
+            why: format!("correct the name: {}", invalid.why()),
+        })
+    }
+
+    fn told(&self, decision: Decision) -> Decision {
+        if self.set {
+            return decision;
+        }
+        let why = "everything is allowed until a policy is set: `trow policy set FILE`".to_owned();
+        Decision { rule: Rule::NotSet, why, ..decision }
+    }
+
+    fn scope(&self, namespace: &str) -> &Scope {
+        let found = self.namespaces.of(namespace, &mut 0);
+        let first = found.into_iter().flatten().min();
+        first.and_then(|at| self.overrides.get(*at)).unwrap_or(&self.top)
+    }
+}
+
+impl Stated {
+    /// What holds where nothing else is stated.
+    fn scope(&self) -> Scope {
+        let (allow, deny) = (self.allow.iter(), self.deny.iter());
+        Scope {
+            mode: self.mode.unwrap_or_default(),
+            default: self.default.unwrap_or(Verdict::Deny),
+            forbid_tags: self.forbid_tags.clone().unwrap_or_default(),
+            require_digest: self.require_digest.unwrap_or(false),
+            rules: Arc::new(Rules::new(allow.chain(deny).flatten().cloned().collect())),
+        }
+    }
+
+    /// This where it is stated, else what `below` states.
+    fn or(&self, below: &Stated) -> Stated {
+        let of = self.clone();
+        let below = below.clone();
+        Stated {
+            mode: of.mode.or(below.mode),
+            default: of.default.or(below.default),
+            forbid_tags: of.forbid_tags.or(below.forbid_tags),
+            require_digest: of.require_digest.or(below.require_digest),
+            allow: of.allow.or(below.allow),
+            deny: of.deny.or(below.deny),
+        }
+    }
+}
+
+impl Override {
+    /// What holds in these namespaces.
+    fn over(&self, below: &Stated, top: &Scope) -> Scope {
+        if self.stated.allow.is_some() || self.stated.deny.is_some() {
+            return self.stated.or(below).scope();
+        }
+        // The rules of all namespaces are these too, and kept once.
+        let rules = Stated { allow: None, deny: None, ..self.stated.or(below) }.scope();
+        Scope { rules: top.rules.clone(), ..rules }
+    }
+}
+
+#[cfg(test)]
+mod tests;

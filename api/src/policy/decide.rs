@@ -1,0 +1,140 @@
+//! The decision: a rule by the name, and then what it requires.
+//!
+//! Always holds: it depends on its arguments alone; what is required and not known denies. The order of what denies
+//! is fixed, so that the same image is always told the same reason.
+
+use super::decision::{Decision, Rule, Verdict};
+use super::facts::{Facts, Needs};
+use super::rules::{Required, Ruling, Scope};
+use crate::pull::ImageName;
+
+/// What the name alone says.
+pub(super) enum ByName<'s> {
+    /// Nothing that could be found out changes it.
+    Denied(Rule, String),
+    /// By this rule, or by default; the rule may require more.
+    Allowed(Option<&'s Ruling>),
+}
+
+/// Decides as far as the name goes.
+pub(super) fn by_name<'s>(scope: &'s Scope, image: &ImageName) -> ByName<'s> {
+    let ruling = scope.rules.of(image);
+    let bare = format!("{}/{}", image.host, image.path);
+    match (ruling, scope.default) {
+        (Some(ruling), _) if ruling.verdict == Verdict::Deny => {
+            let why =
+                "the policy forbids it: use another image, or have whoever keeps the policy change this rule";
+            return ByName::Denied(ruling.rule(), why.to_owned());
+        }
+        (None, Verdict::Deny) => {
+            let why = format!(
+                "no rule allows it: use an image that one does, or have one added that matches {bare}"
+            );
+            return ByName::Denied(Rule::Default, why);
+        }
+        _ => {}
+    }
+    let tag = image.tag.as_ref().map(|tag| tag.as_str());
+    let forbidden = tag.and_then(|tag| scope.forbid_tags.iter().find(|glob| glob.matches(tag)));
+    if let Some(glob) = forbidden {
+        let why = format!("name the version that you mean, as {bare}:<version> or {bare}@sha256:<digest>");
+        return ByName::Denied(Rule::ForbidTags(glob.as_str().into()), why);
+    }
+    let require_digest = ruling.and_then(|ruling| ruling.required.digest).unwrap_or(scope.require_digest);
+    if require_digest && image.digest.is_none() {
+        let why = format!("name it by its digest, as {image}@sha256:<digest>");
+        return ByName::Denied(Rule::RequireDigest, why);
+    }
+    ByName::Allowed(ruling)
+}
+
+/// What `ruling` needs to know beyond the name.
+pub(super) fn needs(ruling: &Ruling) -> Needs {
+    let Required { exists, replicated, resolves, signed_by, .. } = &ruling.required;
+    Needs { exists: *exists, replicated: *replicated, digest: *resolves, signed_by: signed_by.clone() }
+}
+
+/// What is wrong with what `ruling` requires, and what to do about it; none when all is as required.
+pub(super) fn unmet(ruling: &Ruling, image: &ImageName, facts: &Facts) -> Option<String> {
+    let Required { exists, replicated, resolves, signed_by, .. } = &ruling.required;
+    let unknown = |what: &str, why: &str| Some(format!("{what} could not be found out: {why}"));
+    if *exists {
+        match facts.exists.known() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Some("there is no such image: correct its name, or push it first".to_owned());
+            }
+            Err(why) => return unknown("whether it exists", why),
+        }
+    }
+    if *resolves && let Some(tag) = &image.tag {
+        match facts.digest.known() {
+            Ok(None) => return Some(format!("its tag {tag} is not there: correct it, or push it first")),
+            Ok(Some(digest)) if image.digest.is_some_and(|written| written != *digest) => {
+                return Some(format!(
+                    "its tag {tag} stands for {digest} now: name that one, or leave the tag out"
+                ));
+            }
+            Ok(Some(_)) => {}
+            Err(why) => return unknown("what its tag resolves to", why),
+        }
+    }
+    if *replicated {
+        match facts.replicated.known() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Some(
+                    "it is not on all its nodes yet: try again in a moment; `trow cluster status` says what is missing"
+                        .to_owned(),
+                );
+            }
+            Err(why) => return unknown("whether it is replicated", why),
+        }
+    }
+    if !signed_by.is_empty() {
+        match facts.signed_by.known() {
+            Ok(signed) if signed.iter().any(|name| signed_by.contains(name)) => {}
+            Ok(_) => {
+                let keys = signed_by.join(" or ");
+                return Some(format!(
+                    "it has no signature by {keys}: sign it with that key, and push the signature"
+                ));
+            }
+            Err(why) => return unknown("whether it is signed", why),
+        }
+    }
+    None
+}
+
+/// The decision of a scope.
+pub(super) fn decide(scope: &Scope, image: &ImageName, facts: &Facts) -> Decision {
+    let (verdict, rule, why) = match by_name(scope, image) {
+        ByName::Denied(rule, why) => (Verdict::Deny, rule, why),
+        ByName::Allowed(None) => (Verdict::Allow, Rule::Default, "no rule matches it".to_owned()),
+        ByName::Allowed(Some(ruling)) => match unmet(ruling, image, facts) {
+            Some(why) => (Verdict::Deny, ruling.rule(), why),
+            None => (Verdict::Allow, ruling.rule(), met(ruling)),
+        },
+    };
+    Decision { image: image.to_string(), verdict, mode: scope.mode, rule, why }
+}
+
+/// The decision of a scope when everything that the rule requires is so.
+pub(super) fn granted(scope: &Scope, image: &ImageName) -> (Decision, Needs) {
+    let (verdict, rule, why, needs) = match by_name(scope, image) {
+        ByName::Denied(rule, why) => (Verdict::Deny, rule, why, Needs::default()),
+        ByName::Allowed(None) => {
+            (Verdict::Allow, Rule::Default, "no rule matches it".to_owned(), Needs::default())
+        }
+        ByName::Allowed(Some(ruling)) => (Verdict::Allow, ruling.rule(), met(ruling), needs(ruling)),
+    };
+    (Decision { image: image.to_string(), verdict, mode: scope.mode, rule, why }, needs)
+}
+
+fn met(ruling: &Ruling) -> String {
+    let needs = needs(ruling);
+    match needs.is_empty() {
+        true => "it is the most specific rule that matches".to_owned(),
+        false => format!("it is as the rule requires: {}", needs.words().join(", ")),
+    }
+}
