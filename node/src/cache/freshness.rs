@@ -65,9 +65,22 @@ pub struct Word {
     pub lot: u8,
 }
 
+/// In what way an upstream failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It cannot be asked now.
+    Unavailable,
+    /// It does not give it to us.
+    Denied,
+    /// It gave something else.
+    Bad,
+}
+
 /// The last attempt to ask came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
+    /// In what way, which those who ask meanwhile are told as well.
+    pub kind: Kind,
     /// For clients.
     pub why: String,
     /// Nobody asks again before.
@@ -117,6 +130,8 @@ pub enum Verdict {
     Offline,
     /// It is not cached, and the upstream failed too lately to be asked again.
     Down {
+        /// In what way it failed.
+        kind: Kind,
         /// For the client.
         why: String,
         /// When to try again.
@@ -212,5 +227,6 @@ fn failing(digest: Digest, failure: &Failure) -> Verdict {
 }
 
 fn down(failure: &Failure, now: Instant) -> Verdict {
-    Verdict::Down { why: failure.why.clone(), retry: failure.until.saturating_duration_since(now) }
+    let Failure { kind, why, until } = failure.clone();
+    Verdict::Down { kind, why, retry: until.saturating_duration_since(now) }
 }

@@ -30,7 +30,21 @@ fn word(said: Said, age: u64, revision: u64, now: Instant) -> Memory {
 
 fn failing_for(seconds: u64, memory: Memory, now: Instant) -> Memory {
     let until = now + Duration::from_secs(seconds);
-    Memory { failure: Some(Failure { why: "upstream x: 500".into(), until }), ..memory }
+    Memory {
+        failure: Some(Failure { kind: Kind::Unavailable, why: "upstream x: 500".into(), until }),
+        ..memory
+    }
+}
+
+#[test]
+fn who_comes_while_an_upstream_is_left_alone_is_told_in_what_way_it_failed() {
+    let now = Instant::now() + Duration::from_secs(1000);
+    for kind in [Kind::Unavailable, Kind::Denied, Kind::Bad] {
+        let failure = Failure { kind, why: "upstream x: no".into(), until: now + Duration::from_secs(3) };
+        let memory = Memory { word: None, failure: Some(failure) };
+        let down = Verdict::Down { kind, why: "upstream x: no".into(), retry: Duration::from_secs(3) };
+        assert_eq!(decide(None, &memory, &policy(), now), down);
+    }
 }
 
 /// What a row of the table expects, in short.
@@ -188,7 +202,7 @@ impl World {
         self.asked.push(self.now);
         if !self.up {
             let until = self.now + Duration::from_secs(3);
-            self.memory.failure = Some(Failure { why: "down".into(), until });
+            self.memory.failure = Some(Failure { kind: Kind::Unavailable, why: "down".into(), until });
             return;
         }
         let mut revision = self.row.map_or(0, |row| row.revision);

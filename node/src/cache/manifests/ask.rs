@@ -13,7 +13,7 @@ use trow_api::route::Reference;
 use trow_raft::{Digest, Tag};
 
 use super::super::flights::Flight;
-use super::super::freshness::{Failure, Memory, NEGATIVE, Row, Said, Verdict, Word, decide};
+use super::super::freshness::{Failure, Kind, Memory, NEGATIVE, Row, Said, Verdict, Word, decide};
 use super::super::meter::Checked;
 use super::super::recent::Served;
 use super::super::record::Wanted;
@@ -50,12 +50,12 @@ impl Manifests {
             Verdict::Answer { refresh: false, .. } => {
                 if let Some(failure) = memory.failure.filter(|failure| at < failure.until) {
                     let retry = failure.until.saturating_duration_since(at);
-                    return Err(PullError::Unavailable { why: failure.why, retry });
+                    return Err(failed_before(failure.kind, failure.why, retry));
                 }
                 return Ok(());
             }
             Verdict::Offline => return Err(PullError::Offline),
-            Verdict::Down { why, retry } => return Err(PullError::Unavailable { why, retry }),
+            Verdict::Down { kind, why, retry } => return Err(failed_before(kind, why, retry)),
         }
         let heard = match parts.upstream.describe(name, reference).await {
             Ok(described) => self.heard(name, reference, described, (row, at), &memory).await,
@@ -140,13 +140,16 @@ impl Manifests {
         reference: &Reference,
         error: &UpstreamError,
     ) -> PullError {
-        let (why, pause) = match error {
+        let (kind, why, pause) = match error {
             UpstreamError::NotFound => return PullError::NotFound,
-            UpstreamError::Unavailable { why, retry } => (why.clone(), (*retry).clamp(PAUSE.0, PAUSE.1)),
-            UpstreamError::Denied(why) | UpstreamError::Bad(why) => (why.clone(), NEGATIVE),
+            UpstreamError::Unavailable { why, retry } => {
+                (Kind::Unavailable, why.clone(), (*retry).clamp(PAUSE.0, PAUSE.1))
+            }
+            UpstreamError::Denied(why) => (Kind::Denied, why.clone(), NEGATIVE),
+            UpstreamError::Bad(why) => (Kind::Bad, why.clone(), NEGATIVE),
         };
         debug!(repo = %name, %reference, why, "an upstream gave no answer");
-        let failure = Failure { why, until: self.now() + pause };
+        let failure = Failure { kind, why, until: self.now() + pause };
         self.inner.words.update(name.local(), reference, |memory| memory.failure = Some(failure));
         pull_error(error.clone())
     }
@@ -217,6 +220,15 @@ fn contradicted(name: &UpstreamName, error: PullError) -> UpstreamError {
             let why = format!("upstream {}: it names a manifest that it does not give", name.host());
             UpstreamError::Unavailable { why, retry: CONTRADICTED }
         }
+    }
+}
+
+/// What somebody is told who comes while nobody should ask again: the same as who asked.
+pub(super) fn failed_before(kind: Kind, why: String, retry: Duration) -> PullError {
+    match kind {
+        Kind::Unavailable => PullError::Unavailable { why, retry },
+        Kind::Denied => PullError::Denied(why),
+        Kind::Bad => PullError::Bad(why),
     }
 }
 

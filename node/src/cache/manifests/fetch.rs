@@ -14,7 +14,7 @@ use super::super::flights::Flight;
 use super::super::freshness::{Memory, Said, Verdict, Word, decide};
 use super::super::recent::Served;
 use super::super::record::Wanted;
-use super::ask::supported;
+use super::ask::{failed_before, supported};
 use super::{Manifests, policy};
 use crate::upstream::UpstreamError;
 
@@ -53,7 +53,7 @@ impl Manifests {
         match decide(None, &memory, &policy(&self.rules(name)?), at) {
             Verdict::Missing => return Err(PullError::NotFound),
             Verdict::Offline => return Err(PullError::Offline),
-            Verdict::Down { why, retry } => return Err(PullError::Unavailable { why, retry }),
+            Verdict::Down { kind, why, retry } => return Err(failed_before(kind, why, retry)),
             Verdict::Answer { .. } | Verdict::Ask { .. } => {}
         }
         let fetched = match self.inner.parts.upstream.manifest(name, &reference).await {

@@ -6,6 +6,7 @@ use trow_raft::Digest;
 
 use super::super::freshness::{Row, Said, Stale, Verdict, decide};
 use super::super::record::Wanted;
+use super::ask::failed_before;
 use super::{COLD_WAIT, Manifests, REFRESH_WAIT, RETRY, policy};
 use crate::upstream::Rules;
 
@@ -57,7 +58,7 @@ impl Manifests {
             Verdict::Answer { .. } | Verdict::Ask { .. } => self.asked(asked).await?,
             Verdict::Missing => return Err(PullError::NotFound),
             Verdict::Offline => return Err(PullError::Offline),
-            Verdict::Down { why, retry } => return Err(PullError::Unavailable { why, retry }),
+            Verdict::Down { kind, why, retry } => return Err(failed_before(kind, why, retry)),
         }
         self.described(asked).await
     }
@@ -79,7 +80,7 @@ impl Manifests {
             Verdict::Ask { instead: Some(digest) } => self.refreshed(asked, &digest).await,
             Verdict::Missing => Err(PullError::NotFound),
             Verdict::Offline => Err(PullError::Offline),
-            Verdict::Down { why, retry } => Err(PullError::Unavailable { why, retry }),
+            Verdict::Down { kind, why, retry } => Err(failed_before(kind, why, retry)),
         }
     }
 
