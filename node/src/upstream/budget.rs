@@ -2,12 +2,16 @@
 //!
 //! Owns requests at once, requests per second, and what the upstream itself says of its limits. Always holds: a
 //! wait ends within a bound, with the time after which to try again; bodies of blobs leave room for what is small;
-//! an upstream that says 429 to a manifest is still asked for blobs, so that a pull that began can end.
+//! an upstream that says 429 to anything but a blob's bytes is still asked for those, so that a pull that began can
+//! end.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -28,6 +32,8 @@ pub(super) enum Share {
     Manifest,
     /// What is small otherwise.
     Small,
+    /// The size of a blob.
+    BlobHead,
     /// A blob.
     Blob,
 }
@@ -46,6 +52,7 @@ pub(super) struct Budget {
 struct Stops {
     manifests: Option<Instant>,
     small: Option<Instant>,
+    blob_heads: Option<Instant>,
     blobs: Option<Instant>,
 }
 
@@ -123,6 +130,7 @@ impl Budget {
         let until = match share {
             Share::Manifest => stops.manifests.max(stops.small),
             Share::Small => stops.small,
+            Share::BlobHead => stops.blobs.max(stops.blob_heads),
             Share::Blob => stops.blobs,
         };
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -139,8 +147,10 @@ impl Budget {
         if status == StatusCode::TOO_MANY_REQUESTS {
             let until = Some(now + retry_after(headers).unwrap_or(STOP));
             stops.small = stops.small.max(until);
-            if share == Share::Blob {
-                stops.blobs = stops.blobs.max(until);
+            match share {
+                Share::Manifest | Share::Small => {}
+                Share::BlobHead => stops.blob_heads = stops.blob_heads.max(until),
+                Share::Blob => stops.blobs = stops.blobs.max(until),
             }
         }
         if share == Share::Manifest && remaining(headers).is_some_and(|left| left.count == 0) {
@@ -149,10 +159,25 @@ impl Budget {
     }
 }
 
-/// What `Retry-After` says, in seconds; dates are rare, and clocks differ.
+/// What `Retry-After` says: seconds, or the moment; of a moment in the past as little as can be.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds.max(1)).min(STOP_MAX))
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = date(text)?;
+            // By the clock that named it, where it is known: clocks differ.
+            let now = headers.get(DATE).and_then(|now| date(now.to_str().ok()?));
+            let left = until - now.unwrap_or_else(OffsetDateTime::now_utc);
+            left.try_into().unwrap_or_default()
+        }
+    };
+    Some(wait.clamp(Duration::from_secs(1), STOP_MAX))
+}
+
+/// A moment as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn date(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text.trim(), &Rfc2822).ok()
 }
 
 /// A count of a window, as Docker Hub writes it: `100;w=21600`.
@@ -201,9 +226,28 @@ mod tests {
             );
         }
         assert!(budget.enter(Share::Blob).await.is_ok());
+        assert!(budget.enter(Share::BlobHead).await.is_ok());
+        budget.heard(Share::BlobHead, StatusCode::TOO_MANY_REQUESTS, &headers(&[]));
+        assert!(budget.enter(Share::BlobHead).await.is_err());
+        assert!(budget.enter(Share::Blob).await.is_ok(), "sizes are limited, and not the bytes");
         budget.heard(Share::Blob, StatusCode::TOO_MANY_REQUESTS, &headers(&[("retry-after", "soon")]));
         assert!(budget.enter(Share::Blob).await.is_err());
         assert!(budget.with(5, 5).enter(Share::Blob).await.is_err(), "other settings do not lift it");
+    }
+
+    #[test]
+    fn an_upstream_says_in_seconds_or_by_a_moment_when_to_try_again() {
+        const DATE: &str = "Sun, 06 Nov 2033 08:49:37 GMT";
+        let by_date = |until| retry_after(&headers(&[("date", DATE), ("retry-after", until)]));
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(by_date("Sun, 06 Nov 2033 08:50:07 GMT"), seconds(30));
+        assert_eq!(by_date("Sun, 06 Nov 2033 08:49:00 GMT"), seconds(1), "it is over");
+        assert_eq!(by_date("Mon, 07 Nov 2033 08:49:37 GMT"), Some(STOP_MAX));
+        assert_eq!(by_date("tomorrow"), None);
+        assert_eq!(by_date("7"), seconds(7));
+        assert_eq!(by_date("0"), seconds(1));
+        // Without a date of its own it is our clock that counts.
+        assert_eq!(retry_after(&headers(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")])), seconds(1));
     }
 
     #[tokio::test]

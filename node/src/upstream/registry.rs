@@ -77,6 +77,7 @@ impl Registry {
     /// Asks, and gives whatever the answer is.
     pub(super) async fn exchange(&self, ask: Ask<'_>) -> Result<Answer, UpstreamError> {
         let share = match (ask.kind, &ask.method) {
+            (Kind::Blob, &Method::HEAD) => Share::BlobHead,
             (Kind::Blob, _) => Share::Blob,
             (Kind::Manifest, &Method::GET) => Share::Manifest,
             _ => Share::Small,
