@@ -4,7 +4,7 @@
 //! committed corpus (`chaos-tests/fuzz/corpus`), and for the fuzz targets beside it. Never does:
 //! anything that a running node does.
 
-use crate::{listener, peer, peer_blobs, replicated};
+use crate::{listener, peer, peer_blobs, replicated, upstream};
 
 /// The state of an upload as it comes back from a client, after a byte that says whether it is
 /// the text of a `Location`, or what is inside its seal.
@@ -37,6 +37,11 @@ pub fn request_heads(bytes: &[u8]) -> bool {
     }
 }
 
+/// What an upstream registry wants to be shown: the text of its `WWW-Authenticate`.
+pub fn challenges(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(upstream::fuzzing::challenge)
+}
+
 #[cfg(test)]
 #[path = "../../chaos-tests/fuzz/replay.rs"]
 mod replay;
@@ -58,5 +63,10 @@ mod tests {
     #[test]
     fn the_corpus_of_request_heads_is_followed_alike_in_any_pieces() {
         replay::corpus("request_heads", request_heads);
+    }
+
+    #[test]
+    fn the_corpus_of_challenges_is_understood_to_its_end_or_not_at_all() {
+        replay::corpus("challenges", challenges);
     }
 }

@@ -22,6 +22,8 @@ mod logins;
 mod marker;
 
 mod challenge;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod tokens;
 
 mod budget;
