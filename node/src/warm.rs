@@ -97,26 +97,29 @@ impl Warmer {
             }
         };
         let event = match ended {
-            Ok((digest, blobs)) => Event::Done {
+            Ok((digest, blobs, stale)) => Event::Done {
                 image: name,
                 digest: digest.to_string(),
                 blobs,
                 bytes: came.load(Ordering::Relaxed),
+                stale,
             },
             Err(error) => Event::Failed { image: name, error: error.to_string() },
         };
         let _ = tell.send(event).await;
     }
 
-    /// Pulls one; its digest, and how many blobs it has.
+    /// Pulls one; its digest, how many blobs it has, and why it may be old.
     async fn pull(
         &self,
         image: &Image,
         wanted: &Wanted,
         came: &AtomicU64,
         tell: &mpsc::Sender<Event>,
-    ) -> Result<(Digest, u64), WarmError> {
-        let top = self.upstreams.manifest(&image.name, &image.reference, false).await?;
+    ) -> Result<(Digest, u64, Option<String>), WarmError> {
+        let mut top = self.upstreams.manifest(&image.name, &image.reference, false).await?;
+        // What has a digest is never old: only the word of what a tag is.
+        let stale = top.stale.take();
         let (digest, mut blobs) = (top.digest, BTreeMap::new());
         let (mut manifests, mut seen) = (vec![(top, 0)], BTreeSet::from([digest]));
         while let Some((pulled, depth)) = manifests.pop() {
@@ -147,7 +150,7 @@ impl Warmer {
         while let Some(pulled) = pulls.next().await {
             pulled?;
         }
-        Ok((digest, count))
+        Ok((digest, count, stale))
     }
 
     /// Reads a blob to its end, which it has only if it is right.

@@ -37,6 +37,8 @@ struct Row {
     digest: Option<String>,
     blobs: u64,
     bytes: u64,
+    /// Why it may not be what the upstream has now.
+    stale: Option<String>,
     error: Option<String>,
 }
 
@@ -114,8 +116,8 @@ impl Warm {
 
 fn take(rows: &mut [Row], event: Event) {
     let (name, done) = match event {
-        Event::Done { image, digest, blobs, bytes } => {
-            (image, Row { digest: Some(digest), blobs, bytes, ..Row::default() })
+        Event::Done { image, digest, blobs, bytes, stale } => {
+            (image, Row { digest: Some(digest), blobs, bytes, stale, ..Row::default() })
         }
         Event::Failed { image, error } => (image, Row { error: Some(error), ..Row::default() }),
         Event::Found { .. } | Event::Progress { .. } => return,
@@ -131,7 +133,8 @@ fn shown(rows: &[Row]) -> Table {
     let mut table = Table::new(["IMAGE", "BLOBS", "SIZE", "DIGEST"]);
     for row in rows {
         let failed = row.error.as_ref().map(|error| format!("FAILED: {error}"));
-        let done = row.digest.clone().unwrap_or_default();
+        let stale = row.stale.as_ref().map(|why| format!(" (stale: {why})")).unwrap_or_default();
+        let done = row.digest.clone().unwrap_or_default() + &stale;
         let figures = |text: String| if failed.is_some() { "-".to_owned() } else { text };
         table.row([
             row.image.clone(),

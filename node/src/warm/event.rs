@@ -26,7 +26,15 @@ pub enum Event {
     /// So many bytes of it came so far.
     Progress { image: String, bytes: u64 },
     /// It is here, with every blob.
-    Done { image: String, digest: String, blobs: u64, bytes: u64 },
+    Done {
+        image: String,
+        digest: String,
+        blobs: u64,
+        bytes: u64,
+        /// Why it may not be what the upstream has now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stale: Option<String>,
+    },
     /// It is not.
     Failed { image: String, error: String },
 }

@@ -21,6 +21,7 @@ struct Memory {
     blobs: BTreeMap<Digest, Bytes>,
     read: Arc<Mutex<BTreeSet<Digest>>>,
     most: Arc<Mutex<(usize, usize)>>,
+    stale: Option<String>,
 }
 
 impl Memory {
@@ -76,7 +77,7 @@ impl Upstreams for Memory {
             size: bytes.len() as u64,
             bytes: Some(bytes.clone()),
             index: 0,
-            stale: None,
+            stale: self.stale.clone(),
         })
     }
 
@@ -160,6 +161,7 @@ async fn an_image_that_fails_stops_no_other() {
     let read = memory.read.clone();
     let said = warmed(memory, &["app:good", "app:bad", "app:none"], Wanted::All).await;
     let done = Event::Done {
+        stale: None,
         image: "docker.io/library/app:good".to_owned(),
         digest: good.to_string(),
         blobs: 3,
@@ -173,6 +175,17 @@ async fn an_image_that_fails_stops_no_other() {
     assert!(error("docker.io/library/app:bad").ends_with("broke off: it broke"));
     assert_eq!(error("docker.io/library/app:none"), PullError::NotFound.to_string());
     assert!(read.lock().unwrap().contains(&Digest::sha256(b"two")));
+}
+
+#[tokio::test]
+async fn an_image_that_may_be_old_is_said_to_be() {
+    let mut memory = Memory { stale: Some("upstream docker.io: 500".to_owned()), ..Memory::default() };
+    memory.image(Some("old"), &["one"]);
+    let said = warmed(memory, &["app:old"], Wanted::All).await;
+    match &said["docker.io/library/app:old"] {
+        Event::Done { stale, .. } => assert_eq!(stale.as_deref(), Some("upstream docker.io: 500")),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
