@@ -53,13 +53,17 @@ impl Resolver {
     /// `NameInvalid`: it does not name a registry.
     pub(crate) fn namespace(&self, ns: Option<&str>) -> Result<Namespace, Error> {
         let Some(ns) = ns else { return Ok(Namespace::Own) };
-        if self.hostnames.iter().any(|name| name.eq_ignore_ascii_case(ns)) {
+        if self.is_own(ns) {
             return Ok(Namespace::Own);
         }
         match ns.parse() {
             Ok(host) => Ok(Namespace::Other(host)),
             Err(why) => Err(invalid(format!("ns: {why}")).detail(json!({ "ns": shown(ns) }))),
         }
+    }
+
+    fn is_own(&self, host: &str) -> bool {
+        self.hostnames.iter().any(|name| name.eq_ignore_ascii_case(host))
     }
 
     /// What `repo` stands for in this namespace.
@@ -79,6 +83,10 @@ impl Resolver {
                 named.map(Named::Upstream)
             }
             Namespace::Own => match rooted {
+                Some(Ok(name)) if self.is_own(name.host().as_str()) => {
+                    let why = format!("{} is this registry itself: leave {ROOT}/ and it out", name.host());
+                    Err(invalid(why).detail(json!({ "name": repo })))
+                }
                 Some(name) => name.map(Named::Upstream),
                 None => self.prefixed(repo),
             },

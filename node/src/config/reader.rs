@@ -65,6 +65,8 @@ pub(super) struct Reader {
     env: BTreeMap<String, String>,
     file_name: String,
     file: BTreeMap<Vec<String>, Value>,
+    /// The tables of the file, those that are empty included.
+    tables: BTreeSet<Vec<String>>,
     asked: BTreeSet<Vec<String>>,
     set: BTreeMap<String, Given>,
     problems: Vec<Problem>,
@@ -77,10 +79,11 @@ impl Reader {
         file_name: String,
         table: toml::Table,
     ) -> Self {
-        let mut file = BTreeMap::new();
+        let (mut file, mut tables) = (BTreeMap::new(), BTreeSet::new());
+        name_tables(&mut tables, &mut Vec::new(), &table);
         flatten(&mut file, &mut Vec::new(), table);
         let (asked, set) = (BTreeSet::new(), BTreeMap::new());
-        Reader { flags, env, file_name, file, asked, set, problems: Vec::new() }
+        Reader { flags, env, file_name, file, tables, asked, set, problems: Vec::new() }
     }
 
     /// The setting's value; without one, or with a bad one, nothing.
@@ -154,7 +157,11 @@ impl Reader {
 
     /// The tables directly below `key`.
     pub(super) fn tables(&self, key: &str) -> BTreeSet<String> {
-        self.file.keys().filter(|path| path.len() > 2 && path[0] == key).map(|path| path[1].clone()).collect()
+        self.tables
+            .iter()
+            .filter(|path| path.len() == 2 && path[0] == key)
+            .map(|path| path[1].clone())
+            .collect()
     }
 
     /// Notes what is wrong with a setting, and where it was given if it was.
@@ -220,6 +227,17 @@ fn flatten(into: &mut BTreeMap<Vec<String>, Value>, at: &mut Vec<String>, table:
             }
         }
         at.pop();
+    }
+}
+
+fn name_tables(into: &mut BTreeSet<Vec<String>>, at: &mut Vec<String>, table: &toml::Table) {
+    for (key, value) in table {
+        if let Value::Table(inner) = value {
+            at.push(key.clone());
+            into.insert(at.clone());
+            name_tables(into, at, inner);
+            at.pop();
+        }
     }
 }
 

@@ -300,3 +300,24 @@ fn every_bad_value_of_upstreams_is_named() {
     assert_eq!(problems.len(), 15, "{all}");
     assert!(!all.contains("hunter2"), "{all}");
 }
+
+#[test]
+fn every_wrong_name_of_an_upstream_is_a_problem() {
+    let toml = r#"
+[server]
+hostnames = ["trow.example.com", "localhost:5000"]
+[upstream]
+deny = ["a/**/**/b***", "fine/**", "/"]
+[upstream."bad host"]
+[prefixes]
+own = "Trow.Example.com"
+too = "localhost:5000"
+hub = "docker.io"
+"#;
+    let problems = load(toml, &[], vec![]).unwrap_err();
+    let all = problems.join("\n");
+    for part in ["\"a/**/**/b***\": ", "\"/\": ", "upstream.bad host: ", "prefixes.own (", "prefixes.too ("] {
+        assert!(all.contains(part), "{part} is missing in:\n{all}");
+    }
+    assert!(!all.contains("fine") && !all.contains("hub"), "{all}");
+}

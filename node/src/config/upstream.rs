@@ -114,8 +114,11 @@ pub(super) fn rules(config: &Config, r: &mut Reader) {
             );
         }
     }
-    for prefix in upstream.prefixes.keys() {
+    for (prefix, host) in &upstream.prefixes {
         let key = shown(&["prefixes".to_owned(), prefix.clone()]);
+        if config.server.hostnames.iter().any(|own| own.parse().is_ok_and(|own: Host| own == *host)) {
+            r.problem(key.clone(), format!("{host} is this registry itself, by server.hostnames"));
+        }
         if prefix == ROOT {
             r.problem(key, format!("all upstreams' repositories are below {ROOT}/: choose another name"));
         } else if prefix.parse::<RepoName>().is_err() || prefix.contains('/') {

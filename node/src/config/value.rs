@@ -226,9 +226,15 @@ impl Setting for Url {
 impl Setting for Vec<Pattern> {
     fn read(value: &Value) -> Result<Self, String> {
         let texts: Vec<String> = Setting::read(value)?;
-        let parse =
-            |text: &String| text.parse().map_err(|error: InvalidPattern| format!("{text:?}: {error}"));
-        texts.iter().map(parse).collect()
+        let (mut patterns, mut wrong) = (Vec::new(), Vec::new());
+        for text in &texts {
+            match text.parse() {
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => wrong.push(format!("{text:?}: {}", error as InvalidPattern)),
+            }
+        }
+        // Every one that is wrong is named, with what is wrong with it.
+        if wrong.is_empty() { Ok(patterns) } else { Err(wrong.join("; ")) }
     }
 }
 

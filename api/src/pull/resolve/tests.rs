@@ -104,7 +104,11 @@ fn table_of_names() {
         ("f/f/f", None, "f f"),
         ("f/quay.io/f/docker.io/nginx", None, "quay.io f/docker.io/nginx"),
         ("f/quay.io/hub/nginx", None, "quay.io hub/nginx"),
-        ("f/trow.example.com/app", None, "trow.example.com app"),
+        // Ourselves.
+        ("f/trow.example.com/app", None, INVALID),
+        ("f/TROW.example.com/app", Some("trow.example.com"), INVALID),
+        ("f/localhost:5000/app", None, INVALID),
+        ("f/localhost/app", None, "localhost app"),
         ("f", None, INVALID),
         ("f/docker.io", None, INVALID),
         ("f/nginx", None, INVALID),
