@@ -109,6 +109,11 @@ async fn to_the_end(
     task.await.unwrap_or_else(|cause| Err(Error::internal(&cause)))
 }
 
+/// Says in the lines of this request whose content it means, which its path alone may not tell.
+fn say_whose(host: &Host) {
+    tracing::Span::current().record("registry", host.as_str());
+}
+
 impl Endpoints {
     pub(crate) fn new(api: Api) -> Self {
         Endpoints {
@@ -141,6 +146,11 @@ impl Endpoints {
         let meant = route.and_then(|route| {
             let query = Query::parse(head.uri.query())?;
             let whose = self.whose(&route, &query)?;
+            match &whose {
+                Whose::Own(_) => {}
+                Whose::Upstream(name) => say_whose(name.host()),
+                Whose::Registry(host) => say_whose(host),
+            }
             Ok((route, query, whose))
         });
         // Before anything is said of what is stored, or malformed, and before the body is read.

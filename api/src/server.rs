@@ -144,8 +144,9 @@ async fn observe(State(common): State<Arc<Common>>, request: Request, next: Next
     let id = RequestId::accept(request.headers());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let caller = tracing::field::Empty;
-    let span = tracing::info_span!("request", request_id = %id, %method, path = shown(&path), caller);
+    let (caller, registry) = (tracing::field::Empty, tracing::field::Empty);
+    let path_shown = shown(&path);
+    let span = tracing::info_span!("request", request_id = %id, %method, path = path_shown, registry, caller);
     (common.adopt)(&span, request.headers());
     let under = span.clone();
     let work = async {
