@@ -70,10 +70,13 @@ impl Auditor {
             let audit = match found[usize::from(bucket)] {
                 Some((known, audit)) if known == versions => audit,
                 _ => {
+                    // Of a change that is under way the view may or may not see the effect, while
+                    // the versions tell of it: that is for now and not for the next who asks.
+                    let lasts = !self.agreed.changes.under_way();
                     // A view opened for an earlier directory may be older than these versions.
                     let fresh = (self.agreed.view)()?;
                     let audit = self.bucket(view.insert(fresh), bucket)?;
-                    found[usize::from(bucket)] = Some((versions, audit));
+                    found[usize::from(bucket)] = lasts.then_some((versions, audit));
                     audit
                 }
             };

@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use tokio::task::JoinHandle;
-use trow_raft::{Digest, NodeId, PartitionId, Planted};
+use trow_raft::{Changes, Digest, NodeId, PartitionId, Planted};
 
 use super::Repair;
-use crate::copies::Others;
 use crate::copies::audit::{Audit, Auditor};
 use crate::copies::tests::sim::{Sim, until};
+use crate::copies::{Agreed, Others};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -259,4 +259,28 @@ async fn an_audit_sees_each_change_of_files_and_state() {
     assert_eq!(now(), Audit { missing: 0, strays: 1 });
     sim.store(2).unlink(&all[0].1, |_| true).await.unwrap();
     assert_eq!(now(), Audit::default());
+}
+
+#[tokio::test]
+async fn an_audit_covers_what_could_be_seen_before_it_while_a_change_goes_on() {
+    let sim = Sim::new(3, 2, &[1, 2], Planted::NONE);
+    let (bytes, _) = blobs(1).remove(0);
+    sim.push(&bytes, &[1, 2]).await;
+    // What node 3 sees is the state before the change, what node 2 sees the one after it.
+    sim.follow(3, false);
+    let (before, after) = (sim.agreed(3).view, sim.agreed(2).view);
+    sim.own(&[1, 3]);
+    let (visible, changes) = (Arc::new(AtomicBool::new(false)), Arc::new(Changes::default()));
+    let seen = visible.clone();
+    let view = move || if seen.load(Ordering::Relaxed) { after() } else { before() };
+    let agreed = Agreed { view: Arc::new(view), changes: changes.clone(), ..sim.agreed(2) };
+    let auditor = Auditor::new(sim.store(2), agreed);
+    let now = || auditor.audit().unwrap();
+    let strayed = Audit { missing: 0, strays: 1 };
+    changes.during_everything(|| {
+        assert_eq!(now(), Audit::default(), "not visible yet");
+        visible.store(true, Ordering::Relaxed);
+        assert_eq!(now(), strayed, "visible, and the change not at its end");
+    });
+    assert_eq!(now(), strayed);
 }

@@ -236,13 +236,14 @@ impl Machine {
         let applied = tokio::task::spawn_blocking(move || {
             let begin = Instant::now();
             let entries: Vec<ApplyEntry> = entries.iter().map(to_apply).collect();
-            machine.note(&entries);
-            let applied = match machine.state().apply(&entries) {
+            let envelopes = entries.iter().filter_map(|entry| entry.envelope.as_ref());
+            let commands = envelopes.map(|envelope| &envelope.command);
+            let applied = machine.0.changes.during(commands, || machine.state().apply(&entries));
+            let applied = match applied {
                 Ok(applied) => applied,
                 Err(error) if error.is_too_old() => too_old(&error),
                 Err(error) => fatal("write of the state", &error),
             };
-            machine.note(&entries);
             machine.0.cost.add(entries.len(), begin.elapsed());
             applied.iter().map(|applied| Encoded(codec::encode_applied(applied))).collect::<Vec<_>>()
         });
@@ -256,13 +257,6 @@ impl Machine {
             if let Some(responder) = responder {
                 responder.send(outcome);
             }
-        }
-    }
-
-    /// Tells [`Changes`]; before and after, for a reader in between.
-    fn note(&self, entries: &[ApplyEntry]) {
-        for envelope in entries.iter().filter_map(|entry| entry.envelope.as_ref()) {
-            self.0.changes.note(&envelope.command);
         }
     }
 
@@ -341,10 +335,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let turn = self.0.turn.lock().await;
         let machine = self.clone();
         let expected = meta.last_log_id;
-        let installed = tokio::task::spawn_blocking(move || machine.install(snapshot, expected)).await;
+        let install = move || machine.0.changes.during_everything(|| machine.install(snapshot, expected));
+        let installed = tokio::task::spawn_blocking(install).await;
         installed.map_err(io::Error::other)??;
         drop(turn);
-        self.0.changes.note_everything();
         self.0.installed.send_modify(|count| *count += 1);
         self.0.applied.send_replace(meta.last_log_id.map_or(0, |id| id.index));
         Ok(())

@@ -271,10 +271,8 @@ impl SimNode {
                 membership: None,
             })
             .collect();
-        let note = || log[from..to].iter().for_each(|envelope| self.changes.note(&envelope.command));
-        note();
-        let applied = self.state.apply(&entries).unwrap();
-        note();
+        let commands = log[from..to].iter().map(|envelope| &envelope.command);
+        let applied = self.changes.during(commands, || self.state.apply(&entries)).unwrap();
         self.applied.send_replace(to as u64);
         applied
     }
