@@ -116,7 +116,7 @@ fn one_node_is_a_complete_registry_that_stops_cleanly() {
     assert_eq!(node.admin("GET", "%ff", Some(node.token())).status, 404);
     assert_eq!(node.admin("PUT", "status", Some(node.token())).status, 405);
 
-    node.cli(&["cluster", "wait", "--for", "settled", "--timeout", "30s"]).expect(0);
+    node.cli(&["cluster", "wait", "--for", "settled", "--timeout", "120s"]).expect(0);
     let status = trow_json(&node.with_server(&["cluster", "status", "--output", "json"]), 0);
     assert_eq!(status["quorum"], true);
     assert_eq!(status["stale"], false);
@@ -276,7 +276,7 @@ fn data_comes_back_after_a_restart() {
     node.terminate(Duration::from_secs(30));
     let node = Node::serve(dir.path(), &[]);
     node.until_ready();
-    node.cli(&["cluster", "wait", "--for", "healthy", "--timeout", "30s"]).expect(0);
+    node.cli(&["cluster", "wait", "--for", "healthy", "--timeout", "120s"]).expect(0);
     let after = trow_json(&node.with_server(&["cluster", "status", "--output", "json"]), 0);
     assert_eq!(before["cluster_id"], after["cluster_id"]);
     assert_eq!(before["members"][0]["id"], after["members"][0]["id"]);
@@ -296,7 +296,7 @@ fn dev_runs_three_nodes_that_agree_and_come_back() {
         let command = node["serve_command"].as_array().unwrap();
         assert!(command[0].as_str().unwrap().starts_with('/') && command.len() > 2, "{node}");
     }
-    dev.cli(0, &["cluster", "wait", "--for", "settled", "--timeout", "60s"]).expect(0);
+    dev.cli(0, &["cluster", "wait", "--for", "settled", "--timeout", "120s"]).expect(0);
 
     let put = put_index(client(0), "a/b", "v1").unwrap();
     assert_eq!(put.status, 201, "{}", put.body);
@@ -304,9 +304,7 @@ fn dev_runs_three_nodes_that_agree_and_come_back() {
     assert_eq!((got.status, got.header("trow-log-id")), (200, put.header("trow-log-id")));
     assert_eq!(got.header("trow-node").as_deref(), Some("n3"));
 
-    let statuses: Vec<_> = (0..3)
-        .map(|node| trow_json(&dev.with_server(node, &["cluster", "status", "--output", "json"]), 0))
-        .collect();
+    let statuses: Vec<_> = (0..3).map(|node| dev.status(node)).collect();
     for status in &statuses {
         assert_eq!(status["cluster_id"], statuses[0]["cluster_id"]);
         assert_eq!(status["members"].as_array().unwrap().len(), 3);
@@ -334,7 +332,7 @@ fn dev_runs_three_nodes_that_agree_and_come_back() {
     let dev = Dev::start(dir.path(), 3);
     assert_eq!(ids, dev.nodes.iter().map(|node| node["node_id"].clone()).collect::<Vec<_>>());
     // Ready is not yet led: on a busy machine the first election may take longer than a read waits.
-    dev.cli(1, &["cluster", "wait", "--for", "healthy", "--timeout", "60s"]).expect(0);
+    dev.cli(1, &["cluster", "wait", "--for", "healthy", "--timeout", "120s"]).expect(0);
     let got = ask(dev.field(1, "client"), "GET", "/v2/a/b/manifests/v1", None).unwrap();
     assert_eq!((got.status, got.header("warning")), (200, None));
     dev.terminate();
@@ -345,17 +343,19 @@ fn removed_node_joins_again_under_a_new_id() {
     let dir = tempfile::tempdir().unwrap();
     let dev = Dev::start(dir.path(), 3);
     dev.kill(2);
+    // It may have led.
+    dev.status(0);
     dev.cli(0, &["cluster", "remove", "n3"]).expect(0);
-    let status = trow_json(&dev.with_server(1, &["cluster", "status", "--output", "json"]), 0);
+    let status = dev.status(1);
     assert_eq!(status["members"].as_array().unwrap().len(), 2);
     let _restarted = dev.restart(2);
     let id = until("the node to join again", || {
-        let status = trow_json(&dev.with_server(0, &["cluster", "status", "--output", "json"]), 0);
+        let status = dev.status(0);
         let members = status["members"].as_array().unwrap();
         members.iter().find(|member| member["name"] == "n3").map(|member| member["id"].clone())
     });
     assert_ne!(id, dev.nodes[2]["node_id"]);
-    dev.cli(0, &["cluster", "wait", "--for", "settled", "--timeout", "60s"]).expect(0);
+    dev.cli(0, &["cluster", "wait", "--for", "settled", "--timeout", "120s"]).expect(0);
 }
 
 #[test]
@@ -365,16 +365,16 @@ fn three_nodes_shrink_to_one_with_their_data() {
     let digests: Vec<String> =
         (0..20).map(|n| push_blob(dev.field(n % 3, "client"), "a/b", &format!("blob {n}"))).collect();
     // Leaders leave too: what leads now is the first to go.
-    let status = trow_json(&dev.with_server(0, &["cluster", "status", "--output", "json"]), 0);
+    let status = dev.status(0);
     let first = status["leader"].as_str().unwrap().to_owned();
     let names = ["n1", "n2", "n3"];
     let mut stay = (0..3).filter(|node| names[*node] != first);
     let (last, second) = (stay.next().unwrap(), stay.next().unwrap());
     for leaver in [first.as_str(), names[second]] {
-        dev.cli(last, &["cluster", "drain", leaver, "--timeout", "60s"]).expect(0);
+        dev.cli(last, &["cluster", "drain", leaver, "--timeout", "120s"]).expect(0);
     }
-    dev.cli(last, &["cluster", "wait", "--for", "settled", "--timeout", "60s"]).expect(0);
-    let status = trow_json(&dev.with_server(last, &["cluster", "status", "--output", "json"]), 0);
+    dev.cli(last, &["cluster", "wait", "--for", "settled", "--timeout", "120s"]).expect(0);
+    let status = dev.status(last);
     assert_eq!(status["members"].as_array().unwrap().len(), 1);
     assert_eq!(status["blobs"]["durable"], 20);
     for (n, digest) in digests.iter().enumerate() {

@@ -19,7 +19,7 @@ impl Admin {
         }
         let row =
             view.blob(&digest)?.ok_or_else(|| AdminError::NotFound(format!("no blob {digest} is known")))?;
-        let (holders, _silent) = self.blobs.locate(&digest).await?;
+        let (holders, silent) = self.blobs.locate(&digest).await?;
         let members = view.members()?;
         let name =
             |id: NodeId| members.iter().find(|member| member.id == id).map(|member| member.name.clone());
@@ -39,6 +39,7 @@ impl Admin {
                     verified_at: holder.verified_at.and_then(rfc3339),
                 })
                 .collect(),
+            silent: silent.iter().map(|node| name(*node)).collect(),
         })
     }
 }

@@ -158,6 +158,9 @@ pub struct BlobDocument {
     pub away: Vec<Option<String>>,
     /// Who said just now that it has it.
     pub holders: Vec<HolderDocument>,
+    /// Who did not answer, and may hold it too.
+    #[serde(default)]
+    pub silent: Vec<Option<String>>,
 }
 
 /// A node that holds a blob.

@@ -44,8 +44,13 @@ fn shown(blob: &BlobDocument) -> String {
     };
     let holders: Vec<Option<String>> = blob.holders.iter().map(|holder| holder.node.clone()).collect();
     let repos = if blob.repos.is_empty() { "-".to_owned() } else { blob.repos.join(", ") };
+    // Only when there is something to say.
+    let silent = match blob.silent.as_slice() {
+        [] => String::new(),
+        silent => format!("\nsilent   {} (did not answer, may hold it too)", names(silent)),
+    };
     format!(
-        "digest   {}\nsize     {} ({} bytes)\ndurable  {}\nrepos    {repos}\nowners   {}\nsources  {}\naway     {}\nholders  {}",
+        "digest   {}\nsize     {} ({} bytes)\ndurable  {}\nrepos    {repos}\nowners   {}\nsources  {}\naway     {}\nholders  {}{silent}",
         blob.digest,
         human_bytes(blob.size),
         blob.size,

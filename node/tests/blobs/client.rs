@@ -88,7 +88,7 @@ impl Nodes {
     }
 
     pub fn settle(&self, node: usize) {
-        self.dev.cli(node - 1, &["cluster", "wait", "--for", "settled", "--timeout", "90s"]).expect(0);
+        self.dev.cli(node - 1, &["cluster", "wait", "--for", "settled", "--timeout", "120s"]).expect(0);
     }
 
     /// The blob's file on the node.

@@ -75,6 +75,16 @@ impl Dev {
         trow(&all.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
+    /// What the cluster says of itself through a node, once it has a quorum: on a busy machine an
+    /// election may take longer than a status waits.
+    pub fn status(&self, node: usize) -> serde_json::Value {
+        let asked = ["cluster", "status", "--output", "json"];
+        until("a status with a quorum", || {
+            let run = self.cli(node, &asked);
+            run.succeeded().then(|| serde_json::from_str(&run.out).unwrap())
+        })
+    }
+
     fn signal(&self, node: usize, signal: Signal) {
         let pid = i32::try_from(self.nodes[node]["pid"].as_u64().unwrap()).unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();

@@ -11,20 +11,23 @@ fn a_node_that_comes_back_in_another_zone_is_known_there_and_every_blob_stays() 
     let content = |number: u32| format!("content {number}");
     let pushed: Vec<String> =
         (0..32).map(|number| push_blob(dev.field(0, "client"), "a/b", &content(number))).collect();
-    dev.cli(0, &["cluster", "wait", "--for", "settled", "--timeout", "60s"]).expect(0);
+    dev.cli(0, &["cluster", "wait", "--for", "settled", "--timeout", "120s"]).expect(0);
 
     dev.kill(3);
     let _moved = dev.restart_with(3, &["--zone", "b"]);
     until("the cluster to know the zone", || {
-        let status = trow_json(&dev.with_server(0, &["cluster", "status", "--output", "json"]), 0);
+        let status = dev.status(0);
         let members = status["members"].as_array().unwrap();
         members.iter().any(|member| member["name"] == "n4" && member["zone"] == "b").then_some(())
     });
-    dev.cli(0, &["cluster", "wait", "--for", "settled", "--timeout", "60s"]).expect(0);
+    dev.cli(0, &["cluster", "wait", "--for", "settled", "--timeout", "120s"]).expect(0);
 
     // Owners lie in two zones, and n4 is the only one in its own.
     for (number, digest) in (0..).zip(&pushed) {
-        let found = trow_json(&dev.with_server(0, &["blob", "locate", digest, "--output", "json"]), 0);
+        let found = until("every member to say whether it holds a blob", || {
+            let found = trow_json(&dev.with_server(0, &["blob", "locate", digest, "--output", "json"]), 0);
+            found["silent"].as_array().unwrap().is_empty().then_some(found)
+        });
         let owners = found["owners"].as_array().unwrap();
         assert!(owners.len() == 3 && owners.contains(&"n4".into()), "{found}");
         assert_eq!(found["holders"].as_array().unwrap().len(), 3, "{found}");

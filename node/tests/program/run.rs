@@ -103,14 +103,17 @@ pub fn put_index(address: &str, repo: &str, tag: &str) -> std::io::Result<Reply>
     send(address, &head, body)
 }
 
-/// Pushes a blob in a single request; its digest.
+/// Pushes a blob in a single request, again while nobody leads; its digest.
 pub fn push_blob(address: &str, repo: &str, content: &str) -> String {
     use sha2::Digest as _;
     let digest = format!("sha256:{}", hex::encode(sha2::Sha256::digest(content)));
     let path = format!("/v2/{repo}/blobs/uploads/?digest={digest}");
     let kind = "application/octet-stream";
     let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: {kind}\r\n");
-    let reply = send(address, &head, content).unwrap();
+    let reply = until("a blob to be pushed", || {
+        let reply = send(address, &head, content).unwrap();
+        (reply.status != 503).then_some(reply)
+    });
     assert_eq!(reply.status, 201, "{}", reply.body);
     digest
 }
