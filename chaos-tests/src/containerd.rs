@@ -1,7 +1,7 @@
 //! A containerd of the test's own.
 //!
 //! It runs with its own directories and in its own mount namespace, and has no part that needs the kernel's help;
-//! nothing of another containerd on this machine is touched.
+//! nothing of another containerd on this machine is touched. It reaches no more than loopback.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::layout::blobs;
-use crate::tool::Tool;
+use crate::tool::{NOWHERE, Tool};
 
 /// A running containerd; it ends when this is dropped.
 #[derive(Debug)]
@@ -24,17 +24,41 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts one with its directories below `scratch`.
+    /// Starts one with its directories below `scratch`, for `ctr`.
     ///
     /// # Errors
     /// It cannot be started.
     pub fn start(scratch: &Path) -> Result<Self> {
-        let dir = scratch.join("containerd-daemon");
+        Containerd::run(scratch, "disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n", "")
+    }
+
+    /// Starts one that pulls as the kubelet asks it to, by the files in `hosts`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn for_kubelet(scratch: &Path, hosts: &Path) -> Result<Self> {
+        let dir = Containerd::dir(scratch);
+        let cri = "[plugins.\"io.containerd.grpc.v1.cri\"";
+        // It has no network for pods, and looks for none of the machine's.
+        let config = format!(
+            "{cri}]\ndisable_cgroup = true\n{cri}.containerd]\nsnapshotter = \"native\"\n\
+             {cri}.cni]\nbin_dir = {:?}\nconf_dir = {:?}\n{cri}.registry]\nconfig_path = {hosts:?}\n",
+            dir.join("cni/bin"),
+            dir.join("cni/conf"),
+        );
+        Containerd::run(scratch, "", &config)
+    }
+
+    fn dir(scratch: &Path) -> PathBuf {
+        scratch.join("containerd-daemon")
+    }
+
+    fn run(scratch: &Path, top: &str, plugins: &str) -> Result<Self> {
+        let dir = Containerd::dir(scratch);
         std::fs::create_dir_all(&dir)?;
         let (root, socket, log) = (dir.join("root"), dir.join("socket"), dir.join("log"));
         let config = format!(
-            "version = 2\nroot = {root:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-             [grpc]\naddress = {socket:?}\n",
+            "version = 2\nroot = {root:?}\nstate = {:?}\n{top}[grpc]\naddress = {socket:?}\n{plugins}",
             dir.join("state")
         );
         let file = dir.join("config.toml");
@@ -42,6 +66,7 @@ impl Containerd {
         let output = std::fs::File::create(&log)?;
         let mut command = Command::new("unshare");
         command.args(["--mount", "containerd", "--config"]).arg(&file);
+        command.env("HTTP_PROXY", NOWHERE).env("HTTPS_PROXY", NOWHERE);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let process = command.spawn().context("start containerd")?;
         Ok(Containerd { root, socket, log, process })

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// A proxy that is not there, for whatever is not on loopback: Go programs do not ask a proxy for that.
-const NOWHERE: &str = "http://127.0.0.1:1";
+pub(crate) const NOWHERE: &str = "http://127.0.0.1:1";
 
 /// A program, and the environment that it is run in.
 #[derive(Clone, Debug)]

@@ -32,6 +32,10 @@ pub struct Seen {
     pub target: String,
     /// The header `Range`.
     pub range: Option<String>,
+    /// The header `Accept`.
+    pub accept: Option<String>,
+    /// The header `User-Agent`.
+    pub agent: Option<String>,
     /// The header `Authorization`.
     pub authorization: Option<String>,
     /// The status of the answer, once there is one.

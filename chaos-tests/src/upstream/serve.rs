@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures::stream;
 use hyper::body::Incoming;
 use hyper::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LINK, LOCATION, RANGE,
-    WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LINK, LOCATION, RANGE,
+    USER_AGENT, WWW_AUTHENTICATE,
 };
 use hyper::http::HeaderName;
 use hyper::service::service_fn;
@@ -88,6 +88,8 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Bod
         kind: parts(request.uri().path()).0,
         target,
         range: header(RANGE),
+        accept: header(ACCEPT),
+        agent: header(USER_AGENT),
         authorization: header(AUTHORIZATION),
         status: None,
     };

@@ -7,8 +7,10 @@
 mod arriving;
 mod clients;
 mod cold;
+mod cri;
 mod fresh;
 mod hostile;
+mod kubelet;
 mod names;
 mod private;
 mod registries;

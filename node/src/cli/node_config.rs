@@ -44,7 +44,7 @@ pub struct NodeConfig {
     /// Have containerd ask the mirrors as this user
     #[arg(long, value_name = "NAME", requires = "password_file")]
     user: Option<String>,
-    /// The user's password
+    /// A file that has the user's password
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<PathBuf>,
     /// Write the files below this directory instead of printing them: /etc/containerd/certs.d,

@@ -11,6 +11,8 @@ use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
 use super::proxies::Proxies;
 use super::resolve::Guard;
 
+/// Some services in front of registries refuse who does not say what they are.
+const AGENT: &str = concat!("trow/", env!("CARGO_PKG_VERSION"));
 /// Idle connections to one host that are kept.
 const IDLE_MAX: usize = 16;
 
@@ -53,6 +55,7 @@ impl Clients {
 
     fn builder(&self) -> ClientBuilder {
         let builder = Client::builder()
+            .user_agent(AGENT)
             .no_proxy()
             .redirect(redirect::Policy::none())
             .referer(false)
