@@ -141,8 +141,9 @@ impl Upstream {
         lock(&self.shared.rules).clear();
     }
 
-    /// From now on credentials are demanded, or no longer.
+    /// From now on credentials are demanded, or no longer. Tokens that were given are no good any more.
     pub fn guard(&self, guard: Option<Guard>) {
+        *lock(&self.shared.tokens) = Tokens::default();
         *lock(&self.shared.guard) = guard;
     }
 

@@ -11,6 +11,7 @@ mod cri;
 mod fresh;
 mod hostile;
 mod kubelet;
+mod logins;
 mod names;
 mod private;
 mod registries;
