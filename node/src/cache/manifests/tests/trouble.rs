@@ -274,7 +274,7 @@ async fn settings_that_deny_a_repository_deny_what_is_cached_of_it() {
 #[tokio::test]
 async fn who_asks_again_within_seconds_is_told_what_the_first_was_told() {
     let world = World::new().await;
-    world.upstream.set(Mood::Fails(403));
+    world.upstream.mood(Mood::Fails(403));
     for _ in 0..2 {
         let answer = world.get(1, "app", "1").await;
         assert!(matches!(answer, Err(PullError::Denied(_))), "{answer:?}");
