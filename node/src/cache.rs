@@ -17,6 +17,7 @@ mod listing;
 mod lists;
 mod manifests;
 mod meter;
+mod origins;
 mod port;
 mod pull;
 mod reads;

@@ -119,6 +119,16 @@ impl Registries {
         self.known.load().rules(name)
     }
 
+    /// Whether what is behind the name is fetched with credentials that do not count as everybody's.
+    pub fn needs_user(&self, name: &UpstreamName) -> bool {
+        self.known.load().needs_user(name)
+    }
+
+    /// Whether there are credentials for any upstream, or ever were.
+    pub fn had_logins(&self) -> bool {
+        self.known.load().had_logins()
+    }
+
     /// What a manifest is: a HEAD, or a GET where that does not tell.
     ///
     /// # Errors

@@ -1,19 +1,22 @@
 //! Blobs of upstreams for the API: who may have what under which name, and from where.
 //!
 //! Always holds: bytes are given under a name only when a manifest of that name lists the blob, or the upstream
-//! itself says under that very name that it has it, whatever is here. Never does: wait for the log.
+//! itself says under that very name that it has it, whatever is here; and what is cached only as [`super::origins`]
+//! lets it. Never does: wait for the log.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use trow_api::blobs::Blobs as _;
 use trow_api::pull::{Content, PullError, UpstreamName};
 use trow_raft::{Digest, Evidence};
 
 use super::Cache;
-use super::fill::pull_error;
+use super::fill::{Means, pull_error};
 use super::pull::{self, Asked};
 use super::reads::Kind;
 use crate::replicated::task;
@@ -72,15 +75,35 @@ impl Cache {
         Ok(content(pull::open(&self.inner.fills, &self.inner.reads, asked).await?))
     }
 
-    /// Has a write quorum hold a blob that is cached and listed under `name`: its size and their evidence. `None`
-    /// when it is not here, or too few hold it now.
+    /// Has a write quorum hold a blob that is cached and may be given under `name`: its size and their evidence.
+    /// `None` when there is none, or too few hold it now.
     pub async fn hold(&self, name: &UpstreamName, digest: &Digest) -> Option<(u64, Vec<Evidence>)> {
         self.inner.fills.means().registries.rules(name).allowed.ok()?;
-        (self.inner.listed)(name.clone(), *digest).await.ok()??;
+        let size = (self.inner.listed)(name.clone(), *digest).await.ok()??;
+        if !self.is_durable(digest, size) && !self.has_for(name, digest).await {
+            return None;
+        }
         let (blobs, digest) = (self.inner.blobs.clone(), *digest);
         let held = task::spawn(async move { blobs.hold_cached(&digest).await });
         let held = tokio::time::timeout(HOLD, held).await.ok()?.ok()??;
         Some((held.size, held.evidence))
+    }
+
+    /// Whether some node has it and may give it under the name.
+    async fn has_for(&self, name: &UpstreamName, digest: &Digest) -> bool {
+        let Means { me, homes, peers, origins, store, .. } = self.inner.fills.means();
+        if store.has(digest).is_some() && origins.may_give(name, digest) {
+            return true;
+        }
+        let others = homes.healthy().into_iter().filter(|node| node != me);
+        let mut answers: FuturesUnordered<_> =
+            others.map(|node| peers.look_cached(node, name.local(), digest)).collect();
+        while let Some(answer) = answers.next().await {
+            if answer.is_ok_and(|there| there.is_some_and(|there| !there.is_arriving)) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether the cluster keeps it anyway.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
-use trow_api::pull::PullError;
+use trow_api::pull::{PullError, UpstreamName};
 use trow_raft::{Digest, RepoName, StateError, View};
 
 use super::manifests::{Manifests, failed};
@@ -25,7 +25,8 @@ struct Needs {
 }
 
 impl Manifests {
-    /// Whether the manifest and all blobs of it, or of one image of an index, are held somewhere in the cluster.
+    /// Whether the manifest and all blobs of it, or of one image of an index, are held somewhere in the cluster
+    /// where they may be given under this name.
     ///
     /// # Errors
     /// The state cannot be read.
@@ -42,7 +43,7 @@ impl Manifests {
                 let mut of_image = BTreeSet::new();
                 for blob in image {
                     let durable = view.blob(&blob).map_err(failed)?;
-                    if durable.is_none_or(|row| row.lost) && self.store().has(&blob).is_none() {
+                    if durable.is_none_or(|row| row.lost) && !self.has_for(repo, &blob) {
                         of_image.insert(blob);
                     }
                 }
@@ -55,15 +56,21 @@ impl Manifests {
         }
         let asked: Vec<Digest> =
             missing.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        let found = self.found_elsewhere(&asked).await;
+        let found = self.found_elsewhere(repo, &asked).await;
         let elsewhere: BTreeSet<&Digest> =
             asked.iter().zip(found).filter_map(|(blob, found)| found.then_some(blob)).collect();
         Ok(missing.iter().any(|image| image.iter().all(|blob| elsewhere.contains(blob))))
     }
 
-    /// Which of these the others have between them.
-    async fn found_elsewhere(&self, blobs: &[Digest]) -> Vec<bool> {
-        let answers = self.others().into_iter().map(|node| self.peers().has(node, blobs));
+    /// Whether this node has the blob, and may give it under the name `repo`.
+    pub(super) fn has_for(&self, repo: &RepoName, blob: &Digest) -> bool {
+        let name = UpstreamName::of_local(repo);
+        self.store().has(blob).is_some() && name.is_some_and(|name| self.origins().may_give(&name, blob))
+    }
+
+    /// Which of these the others have between them for this name.
+    async fn found_elsewhere(&self, repo: &RepoName, blobs: &[Digest]) -> Vec<bool> {
+        let answers = self.others().into_iter().map(|node| self.peers().has(node, blobs, Some(repo)));
         let answers = join_all(answers).await;
         let mut found = vec![false; blobs.len()];
         for has in answers.into_iter().flatten() {

@@ -2,9 +2,9 @@
 //!
 //! Always holds: readers of a blob share its fill, also those that ask under other names of the same registry, as
 //! long as it may still come; never under another registry's, which could give them what it likes, or nothing,
-//! until the digest is known; at most [`AT_ONCE`] run, and [`PER_HOST`] for one registry, the others wait; a failure is remembered for [`REMEMBERED`], so that a
+//! until the digest is known, nor under a name for everybody what is fetched by one that needs a user; at most [`AT_ONCE`] run, and [`PER_HOST`] for one registry, the others wait; a failure is remembered for [`REMEMBERED`], so that a
 //! crowd that comes back asks the upstream once. A fill goes on when its readers leave. Never does: start one for
-//! a blob that is here.
+//! a blob that is here and may be given.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use trow_api::pull::{Host, PullError};
+use trow_api::pull::{Host, PullError, UpstreamName};
 use trow_raft::Digest;
 
 use super::fill::{Ended, Fill, Means, Reader, pour};
@@ -43,8 +43,8 @@ struct Inner {
     counted: Counted,
 }
 
-/// A blob as one registry gives it.
-type Key = (Host, Digest, u64);
+/// A blob as one registry gives it, and whether to users alone.
+type Key = (Host, bool, Digest, u64);
 
 /// What became of fills so far.
 #[derive(Default)]
@@ -67,7 +67,8 @@ pub(super) enum Joined {
 
 impl Fills {
     pub(super) fn new(means: Means) -> Fills {
-        let seconds = Seconds::start(means.me, means.homes.clone(), means.peers.clone());
+        let seconds =
+            Seconds::start(means.me, means.homes.clone(), means.peers.clone(), means.origins.clone());
         let inner = Inner {
             means,
             running: Mutex::default(),
@@ -83,7 +84,7 @@ impl Fills {
     pub(super) fn join(&self, asked: &Asked, reads: &Reads) -> Joined {
         let Asked { name, digest, size, range } = asked;
         let (size, range) = (*size, range.clone());
-        let key = (name.host().clone(), *digest, size);
+        let key = self.key(name, digest, size);
         let mut running = self.running();
         if let Some(fill) = running.get(&key)
             && (!fill.has_failed() || fill.name == *name)
@@ -92,32 +93,39 @@ impl Fills {
             return Joined::Reader(fill.reader(range));
         }
         // What was kept was in the store before it left the table.
-        if self.inner.means.store.has(digest) == Some(size) {
+        let Means { store, origins, .. } = &self.inner.means;
+        if store.has(digest) == Some(size) && origins.may_give(name, digest) {
             return Joined::Here;
         }
         reads.count(Kind::Fill);
         let fill = Fill::new(name.clone(), *digest, size);
         let reader = fill.reader(range);
-        running.insert(key, Arc::clone(&fill));
+        running.insert(key.clone(), Arc::clone(&fill));
         drop(running);
         let fills = self.clone();
         // It goes on when whoever asked is gone.
-        task::spawn(async move { fills.run(fill).await });
+        task::spawn(async move { fills.run(key, fill).await });
         Joined::Reader(reader)
     }
 
     /// Reads a range of a blob that is on its way here from the upstream itself.
     pub(super) fn arriving(&self, asked: &Asked) -> Option<Reader> {
         let (running, range) = (self.running(), asked.range.clone());
-        let key = (asked.name.host().clone(), asked.digest, asked.size);
+        let key = self.key(&asked.name, &asked.digest, asked.size);
         running.get(&key).filter(|fill| fill.is_source()).map(|fill| fill.reader(range))
     }
 
-    /// The size of a blob that is on its way here from an upstream itself, whichever it is.
-    pub(super) fn is_arriving(&self, digest: &Digest) -> Option<u64> {
+    /// The size of a blob that is on its way here from the upstream itself, for readers under this name.
+    pub(super) fn is_arriving(&self, name: &UpstreamName, digest: &Digest) -> Option<u64> {
+        let (host, for_users, digest, _) = self.key(name, digest, 0);
         let running = self.running();
-        let mut of_digest = running.iter().filter(|((_, of, _), fill)| of == digest && fill.is_source());
-        of_digest.next().map(|((_, _, size), _)| *size)
+        let fits = |key: &Key| (&key.0, key.1, key.2) == (&host, for_users, digest);
+        let mut arriving = running.iter().filter(|(key, fill)| fits(key) && fill.is_source());
+        arriving.next().map(|((.., size), _)| *size)
+    }
+
+    fn key(&self, name: &UpstreamName, digest: &Digest, size: u64) -> Key {
+        (name.host().clone(), self.inner.means.registries.needs_user(name), *digest, size)
     }
 
     /// What fills work with.
@@ -135,7 +143,7 @@ impl Fills {
         &self.inner.counted
     }
 
-    async fn run(&self, fill: Arc<Fill>) {
+    async fn run(&self, key: Key, fill: Arc<Fill>) {
         let Inner { means, permits, seconds, counted, .. } = &*self.inner;
         let host = fill.name.host().clone();
         let turn =
@@ -167,7 +175,6 @@ impl Fills {
             tokio::time::sleep(REMEMBERED).await;
         }
         let mut running = self.running();
-        let key = (host, fill.digest, fill.size);
         // One of another name may have taken its place since.
         if running.get(&key).is_some_and(|there| Arc::ptr_eq(there, &fill)) {
             running.remove(&key);

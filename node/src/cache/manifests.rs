@@ -28,6 +28,7 @@ use super::flights::Flights;
 use super::freshness::Policy;
 use super::homes::Homes;
 use super::meter::Meter;
+use super::origins::Origins;
 use super::recent::{Recent, Served};
 use super::record::{Recorder, Wanted};
 use super::words::Words;
@@ -84,6 +85,7 @@ struct Inner {
     recorder: Recorder,
     asked: Asked,
     meter: Meter,
+    origins: Origins,
 }
 
 impl Manifests {
@@ -97,6 +99,7 @@ impl Manifests {
             fetches: Flights::default(),
             recorder: Recorder::new(parts.agreed.clone(), meter.clone()),
             asked: Asked::new(parts.agreed.clone()),
+            origins: Origins::new(parts.store.clone(), parts.upstream.clone()),
             meter,
             parts,
         };
@@ -142,7 +145,7 @@ impl Manifests {
 
     /// Whether what is behind the name is fetched with credentials that do not count as everybody's.
     pub fn needs_user(&self, name: &UpstreamName) -> bool {
-        self.inner.parts.upstream.rules(name).needs_user
+        self.inner.parts.upstream.needs_user(name)
     }
 
     /// The settings for a repository that may be asked for.
@@ -162,6 +165,10 @@ impl Manifests {
 
     pub(super) fn store(&self) -> &Store {
         &self.inner.parts.store
+    }
+
+    pub(super) fn origins(&self) -> &Origins {
+        &self.inner.origins
     }
 
     pub(super) fn peers(&self) -> &PeerBlobs {

@@ -13,10 +13,10 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use trow_api::blobs::ByteStream;
 use trow_api::pull::{PullError, UpstreamName};
-use trow_raft::{Digest, NodeId};
+use trow_raft::{Digest, NodeId, RepoName};
 
 use super::fault::pull_error;
-use super::fill::{Lost, Reader, straight};
+use super::fill::{Lost, Means, Reader, straight};
 use super::fills::{Fills, Joined};
 use super::reads::{Kind, Reads};
 use crate::peer_blobs::wire::Fault;
@@ -51,12 +51,20 @@ pub(super) struct Source {
     is_verified: bool,
     /// After an error another source may go on: what came so far is right, or is hashed.
     may_follow: bool,
+    /// The name by which what is in a store came, if that is known.
+    origin: Option<RepoName>,
 }
 
 impl Source {
-    /// The bytes.
-    pub(super) fn into_body(self) -> ByteStream {
-        self.body
+    /// The bytes, and the name by which they came if they were there already.
+    pub(super) fn into_parts(self) -> (ByteStream, Option<RepoName>) {
+        (self.body, self.origin)
+    }
+
+    /// What is in this node's store.
+    fn here(fills: &Fills, digest: &Digest, body: ByteStream) -> Source {
+        let Means { me, origins, .. } = fills.means();
+        Source { body, node: *me, is_verified: true, may_follow: true, origin: origins.of(digest) }
     }
 }
 
@@ -66,9 +74,9 @@ pub(super) async fn at_home(fills: &Fills, reads: &Reads, asked: &Asked) -> Resu
     let me = fills.means().me;
     let mut joined = 0;
     loop {
-        if let Some(body) = here(fills, digest, *size, range.clone()).await? {
+        if let Some(body) = here(fills, asked).await? {
             reads.count(Kind::Here);
-            return Ok(Source { body, node: me, is_verified: true, may_follow: true });
+            return Ok(Source::here(fills, digest, body));
         }
         joined += 1;
         let Joined::Reader(mut reader) = fills.join(asked, reads) else {
@@ -81,12 +89,12 @@ pub(super) async fn at_home(fills: &Fills, reads: &Reads, asked: &Asked) -> Resu
         match reader.opened().await {
             Ok(is_verified) => {
                 let body = body_of(fills, reader, asked.clone());
-                return Ok(Source { body, node: me, is_verified, may_follow: !is_verified });
+                return Ok(Source { body, node: me, is_verified, may_follow: !is_verified, origin: None });
             }
             Err(Lost::Passed) => {
                 let body = straight(fills.means(), name, digest, *size, range.clone()).await?;
                 reads.count(Kind::Straight);
-                return Ok(Source { body, node: me, is_verified: false, may_follow: true });
+                return Ok(Source { body, node: me, is_verified: false, may_follow: true, origin: None });
             }
             // Another name's upstream failed, and not this one's.
             Err(Lost::Failed(_)) if reader.name() != name && joined < SHARED => {}
@@ -96,26 +104,30 @@ pub(super) async fn at_home(fills: &Fills, reads: &Reads, asked: &Asked) -> Resu
 }
 
 /// The bytes that this node has or that arrive here; nobody is asked.
-pub(super) async fn only_here(fills: &Fills, asked: &Asked) -> Result<Option<ByteStream>, PullError> {
-    let Asked { digest, size, range, .. } = asked;
-    if let Some(body) = here(fills, digest, *size, range.clone()).await? {
-        return Ok(Some(body));
+pub(super) async fn only_here(fills: &Fills, asked: &Asked) -> Result<Option<Source>, PullError> {
+    if let Some(body) = here(fills, asked).await? {
+        return Ok(Some(Source::here(fills, &asked.digest, body)));
     }
-    let reader = fills.arriving(asked);
-    Ok(reader.map(|reader| body_of(fills, reader, asked.clone())))
+    let (me, reader) = (fills.means().me, fills.arriving(asked));
+    Ok(reader.map(|reader| {
+        // What arrives here from the upstream comes by this name, or one that is for the same readers.
+        let origin = Some(reader.name().local().clone());
+        let body = body_of(fills, reader, asked.clone());
+        Source { body, node: me, is_verified: true, may_follow: true, origin }
+    }))
 }
 
-/// The bytes in this node's store, if it has the blob.
-async fn here(
-    fills: &Fills,
-    digest: &Digest,
-    size: u64,
-    range: Range<u64>,
-) -> Result<Option<ByteStream>, PullError> {
-    let store = &fills.means().store;
+/// The bytes in this node's store, if it has the blob and it may be given under that name.
+async fn here(fills: &Fills, asked: &Asked) -> Result<Option<ByteStream>, PullError> {
+    let Asked { name, digest, size, range } = asked;
+    let (size, range) = (*size, range.clone());
+    let Means { store, origins, .. } = fills.means();
     // An empty blob is known by its digest alone.
     if size == 0 && Digest::of(digest.algorithm(), b"") == *digest {
         return Ok(Some(once(Bytes::new())));
+    }
+    if !origins.may_give(name, digest) {
+        return Ok(None);
     }
     let read = if size <= SMALL {
         let bytes = match store.kept(digest).filter(|bytes| bytes.len() as u64 == size) {
@@ -173,9 +185,9 @@ fn body_of(fills: &Fills, reader: Reader, asked: Asked) -> ByteStream {
 /// # Errors
 /// As the upstream, or whoever asks it, says before the first byte.
 pub(super) async fn open(fills: &Fills, reads: &Reads, asked: Asked) -> Result<ByteStream, PullError> {
-    let store = &fills.means().store;
+    let Means { store, origins, .. } = fills.means();
     let kept = store.kept(&asked.digest).filter(|bytes| bytes.len() as u64 == asked.size);
-    if let Some(bytes) = kept {
+    if let Some(bytes) = kept.filter(|_| origins.may_give(&asked.name, &asked.digest)) {
         reads.count(Kind::Here);
         return Ok(once(bytes.slice(asked.range.start as usize..asked.range.end as usize)));
     }
@@ -192,6 +204,7 @@ pub(super) async fn open(fills: &Fills, reads: &Reads, asked: Asked) -> Result<B
         whole: Vec::new(),
         without: Vec::new(),
         resumes: 0,
+        origin: None,
         source: None,
     };
     let first = match tokio::time::timeout(OPEN, pull.connect()).await {
@@ -204,6 +217,7 @@ pub(super) async fn open(fills: &Fills, reads: &Reads, asked: Asked) -> Result<B
     if is_whole && !first.is_verified {
         pull.hash = Some(Running::new(pull.asked.digest.algorithm()));
     }
+    pull.origin = first.origin.clone();
     pull.source = Some((first, at));
     Ok(Box::pin(stream::try_unfold(pull, |mut pull| async move {
         Ok(pull.next().await?.map(|bytes| (bytes, pull)))
@@ -223,6 +237,8 @@ struct Pull {
     /// Nodes that are asked no more.
     without: Vec<NodeId>,
     resumes: u32,
+    /// The name by which a node says that the bytes came which it gives whole.
+    origin: Option<RepoName>,
     /// And the byte at which it began.
     source: Option<(Source, u64)>,
 }
@@ -233,9 +249,9 @@ impl Pull {
         let asked = Asked { range: self.at..self.end, ..self.asked.clone() };
         let Asked { name, digest, size, range } = &asked;
         let means = self.fills.means();
-        if let Some(body) = here(&self.fills, digest, *size, range.clone()).await? {
+        if let Some(body) = here(&self.fills, &asked).await? {
             self.reads.count(Kind::Here);
-            return Ok(Source { body, node: means.me, is_verified: true, may_follow: true });
+            return Ok(Source::here(&self.fills, digest, body));
         }
         loop {
             let home = means.homes.of(&digest.to_string(), &self.without);
@@ -251,6 +267,7 @@ impl Pull {
                         node: home,
                         is_verified: false,
                         may_follow: true,
+                        origin: fetched.origin,
                     });
                 }
                 Ok(fetched) => {
@@ -274,7 +291,12 @@ impl Pull {
         while self.at < self.end {
             let (mut source, begun) = match self.source.take() {
                 Some(source) => source,
-                None => (self.connect().await.map_err(io::Error::other)?, self.at),
+                None => {
+                    let source = self.connect().await.map_err(io::Error::other)?;
+                    // Bytes of two sources have the origin of both or none.
+                    self.origin = self.origin.take().filter(|origin| Some(origin) == source.origin.as_ref());
+                    (source, self.at)
+                }
             };
             let why = match source.body.next().await {
                 Some(Ok(bytes)) if bytes.is_empty() => {
@@ -318,7 +340,11 @@ impl Pull {
         let computed = self.hash.take().map(Running::finish);
         if computed.is_some_and(|computed| computed == self.asked.digest.as_bytes()) {
             if self.asked.size <= SMALL {
-                self.fills.means().store.keep(&self.asked.digest, std::mem::take(&mut self.whole).into());
+                let Means { store, origins, .. } = self.fills.means();
+                if let Some(origin) = origins.better(&self.asked.digest, self.origin.take()) {
+                    origins.heard_of(&self.asked.digest, origin);
+                }
+                store.keep(&self.asked.digest, std::mem::take(&mut self.whole).into());
             }
             return Ok(());
         }

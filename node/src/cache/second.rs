@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use trow_raft::{Digest, NodeId};
 
 use super::homes::Homes;
+use super::origins::Origins;
 use crate::peer_blobs::PeerBlobs;
 
 /// Blobs that wait for their second copy.
@@ -20,18 +21,18 @@ pub(super) struct Seconds(mpsc::Sender<Digest>);
 
 impl Seconds {
     /// Starts making second copies of what is in the store of `me`. Needs a runtime.
-    pub(super) fn start(me: NodeId, homes: Homes, peers: PeerBlobs) -> Seconds {
+    pub(super) fn start(me: NodeId, homes: Homes, peers: PeerBlobs, origins: Origins) -> Seconds {
         let (queue, wanted) = mpsc::channel(QUEUE);
         tokio::spawn(async move {
             let wanted = tokio_stream::wrappers::ReceiverStream::new(wanted);
             futures::StreamExt::for_each_concurrent(wanted, AT_ONCE, |digest: Digest| {
-                let (homes, peers) = (&homes, &peers);
+                let (homes, peers, origins) = (&homes, &peers, &origins);
                 async move {
                     let node = homes.of(&digest.to_string(), &[me]);
                     if node == me {
                         return;
                     }
-                    match peers.keep_cached(node, &digest, &[me]).await {
+                    match peers.keep_cached(node, &digest, &[me], origins.of(&digest)).await {
                         Ok(()) => tracing::debug!(%node, %digest, "a second copy is kept"),
                         Err(error) => {
                             tracing::info!(%node, %digest, %error, "no second copy of a cached blob was made; the loss of this node would have it fetched again");

@@ -37,6 +37,9 @@ async fn has(State(manifests): State<Manifests>, Json(question): Json<AskHas>) -
     if question.digests.len() > CONFIRM_MAX {
         return Err(Fault::TooMany.into());
     }
-    let has = |digest| manifests.store().has(digest).is_some();
+    let has = |digest| match &question.repo {
+        Some(repo) => manifests.has_for(repo, digest),
+        None => manifests.store().has(digest).is_some(),
+    };
     Ok(Json(Has { has: question.digests.iter().map(has).collect() }))
 }

@@ -5,5 +5,6 @@ mod cluster;
 mod durable;
 mod fail;
 mod grow;
+mod private;
 mod space;
 mod upstream;

@@ -8,7 +8,7 @@ use futures::{StreamExt as _, stream};
 use http::{HeaderMap, Request, Response, header};
 use serde::Serialize;
 use trow_api::blobs::ByteStream;
-use trow_raft::{Digest, Evidence, NodeId};
+use trow_raft::{Digest, Evidence, NodeId, RepoName};
 
 use super::send::{LONG, QUICK, STALL, garbled};
 use super::wire::{self, Confirm, Confirmed, Fault, Finished, HoldFrom};
@@ -20,6 +20,8 @@ pub struct Fetched {
     pub size: u64,
     /// The bytes asked for; ends in an error when the peer dies or finds a chunk damaged.
     pub body: ByteStream,
+    /// Of an upstream's blob: the name by which the upstream gave it, if the peer knows.
+    pub origin: Option<RepoName>,
 }
 
 /// What a peer says of a blob that it holds.
@@ -48,7 +50,7 @@ impl PeerBlobs {
         }
         let reply = self.send(node, QUICK, request, Body::empty()).await?;
         let size = number(reply.headers(), wire::SIZE).ok_or_else(|| garbled(node, "no size"))?;
-        Ok(Fetched { size, body: self.body(node, STALL, reply) })
+        Ok(Fetched { size, body: self.body(node, STALL, reply), origin: None })
     }
 
     /// The body of a reply, which ends in an error when `node` falls silent, or pauses for longer than `pause`.

@@ -10,7 +10,7 @@ use trow_raft::{Digest, NodeId, RepoName};
 
 use super::blobs::{json, number, posted};
 use super::send::{LONG, garbled};
-use super::wire::{self, Fault, HoldFrom};
+use super::wire::{self, Fault, KeepFrom};
 use super::{Fetched, PeerBlobs, PeerError, range};
 
 /// How long a look at another node may take, since somebody waits for the first byte meanwhile.
@@ -60,15 +60,21 @@ impl PeerBlobs {
         }
         let reply = self.send(node, LONG, request, Body::empty()).await?;
         let size = number(reply.headers(), wire::SIZE).ok_or_else(|| garbled(node, "no size"))?;
-        Ok(Fetched { size, body: self.body(node, LONG, reply) })
+        let origin = reply.headers().get(wire::ORIGIN).and_then(|name| name.to_str().ok()?.parse().ok());
+        Ok(Fetched { size, body: self.body(node, LONG, reply), origin })
     }
 
-    /// What `node` has of the blob now.
+    /// What `node` has now of the blob that it may give under the name `repo`.
     ///
     /// # Errors
     /// It did not answer soon.
-    pub async fn look_cached(&self, node: NodeId, digest: &Digest) -> Result<Option<There>, PeerError> {
-        let request = Request::head(format!("/cache/blob/{digest}"));
+    pub async fn look_cached(
+        &self,
+        node: NodeId,
+        repo: &RepoName,
+        digest: &Digest,
+    ) -> Result<Option<There>, PeerError> {
+        let request = Request::head(format!("/cache/blob/{digest}")).header(wire::REPO, repo.as_str());
         let asked = tokio::time::timeout(LOOK, self.send(node, LOOK, request, Body::empty())).await;
         let reply = match asked {
             Ok(Err(PeerError::Fault(Fault::Unknown))) => return Ok(None),
@@ -81,6 +87,7 @@ impl PeerBlobs {
     }
 
     /// Has `node` fetch the blob from one of `sources` unless it has it, and keep it as cached, without a promise.
+    /// `origin` is the name by which its upstream gave it.
     ///
     /// # Errors
     /// It cannot, or did not answer.
@@ -89,8 +96,9 @@ impl PeerBlobs {
         node: NodeId,
         digest: &Digest,
         sources: &[NodeId],
+        origin: Option<RepoName>,
     ) -> Result<(), PeerError> {
-        let body = json(&HoldFrom { sources: sources.to_vec() });
+        let body = json(&KeepFrom { sources: sources.to_vec(), origin });
         self.ask(node, LONG, posted(&format!("/cache/blob/{digest}/keep")), body).await
     }
 }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::range;
 use super::wire::{
     AskHas, AskLists, AskManifest, CONFIRM_MAX, Claimed, Confirm, Confirmed, Fault, Finished, Has, HoldFrom,
-    Length, Lists, REQUEST_MAX, Told, UploadQuery,
+    KeepFrom, Length, Lists, REQUEST_MAX, Told, UploadQuery,
 };
 
 /// The query of an upload's request: what is read is what was meant, also when it is passed on.
@@ -27,6 +27,7 @@ pub(crate) fn body(bytes: &[u8]) -> bool {
         is_stable::<Confirm>(bytes),
         is_stable::<Confirmed>(bytes),
         is_stable::<HoldFrom>(bytes),
+        is_stable::<KeepFrom>(bytes),
         is_stable::<Claimed>(bytes),
         is_stable::<Length>(bytes),
         is_stable::<Finished>(bytes),

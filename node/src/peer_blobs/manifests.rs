@@ -48,14 +48,20 @@ impl PeerBlobs {
         Ok(answer.size)
     }
 
-    /// Which of the blobs are on the disk of `node` now, in order.
+    /// Which of the blobs are on the disk of `node` now, in order; with `repo` those alone that it may give under
+    /// that upstream's name.
     ///
     /// # Errors
     /// It did not answer.
-    pub async fn has(&self, node: NodeId, digests: &[Digest]) -> Result<Vec<bool>, PeerError> {
+    pub async fn has(
+        &self,
+        node: NodeId,
+        digests: &[Digest],
+        repo: Option<&RepoName>,
+    ) -> Result<Vec<bool>, PeerError> {
         let mut all = Vec::with_capacity(digests.len());
         for part in digests.chunks(wire::CONFIRM_MAX) {
-            let question = AskHas { digests: part.to_vec() };
+            let question = AskHas { digests: part.to_vec(), repo: repo.cloned() };
             let answer: Has = self.ask(node, QUICK, posted("/cache/has"), json(&question)).await?;
             if answer.has.len() != part.len() {
                 return Err(garbled(node, "another number of answers than questions"));

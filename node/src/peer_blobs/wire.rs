@@ -10,11 +10,11 @@
 //! POST /blob/<digest>/hold       {sources}          fetch it if need be, hold it, give evidence
 //! POST /confirm                  {digests}          evidence for each that is held
 //! GET  /cache/blob/<digest>      Range: bytes=a-b   of an upstream: the bytes as they arrive there
-//! HEAD /cache/blob/<digest>                         size, and whether it is still arriving
-//! POST /cache/blob/<digest>/keep {sources}          fetch it if need be, keep it as cached
+//! HEAD /cache/blob/<digest>                         size of what is for that name, and whether it still arrives
+//! POST /cache/blob/<digest>/keep {sources,origin}   fetch it if need be, keep it as cached
 //! POST /cache/manifest           {repo,reference}   ask the upstream for all           → Told, bytes
 //! POST /cache/lists              {repo,blob}        does a manifest served lately list it?
-//! POST /cache/has                {digests}          which are on its disk, cached or durable
+//! POST /cache/has                {digests,repo}     which are on its disk, cached or durable
 //! POST /upload                   ?hint              begin a session here            → Claimed
 //! POST /upload/claim             ?takeover,closing  is it here? become its home     → Claimed
 //! GET  /upload                                      bring its mirrors level          → Claimed
@@ -29,7 +29,7 @@ mod fault;
 mod pulled;
 
 use serde::{Deserialize, Serialize};
-use trow_raft::{Algorithm, Digest, Evidence, Generation, NodeId};
+use trow_raft::{Algorithm, Digest, Evidence, Generation, NodeId, RepoName};
 
 pub use fault::{Fault, UpstreamSaid};
 pub use pulled::{AskHas, AskLists, AskManifest, Has, Lists, PULLED_MAX, Told};
@@ -44,6 +44,8 @@ pub const SIZE: &str = "trow-size";
 pub const ONLY_THERE: &str = "trow-only-there";
 /// On a reply to `HEAD` about such a blob: it is still on its way there.
 pub const ARRIVING: &str = "trow-arriving";
+/// On a reply with bytes of such a blob: the name by which its upstream gave them, if that is known.
+pub const ORIGIN: &str = "trow-origin";
 /// When a blob was last verified, in ms since 1970, on a reply to `HEAD`.
 pub const VERIFIED_AT: &str = "trow-verified-at";
 /// Most digests in one `POST /confirm`.
@@ -72,6 +74,16 @@ pub struct Confirmed {
 pub struct HoldFrom {
     /// Nodes that hold it, best first.
     pub sources: Vec<NodeId>,
+}
+
+/// `POST /cache/blob/<digest>/keep`: have a copy.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct KeepFrom {
+    /// Nodes that have it.
+    pub sources: Vec<NodeId>,
+    /// The name by which its upstream gave it, if that is known.
+    #[serde(default)]
+    pub origin: Option<RepoName>,
 }
 
 /// Where a session is and how long.

@@ -1,8 +1,8 @@
-//! Which files here are cached, and when each was last asked for.
+//! Which files here are cached, when each was last asked for, and by which upstream's name it came.
 //!
 //! A cached file came through a pull-through repository and was never promised to anybody: the
 //! sweeper leaves it alone, and the evictor takes the least recently used. All of it is in memory,
-//! some 150 bytes a file, so that a read notes its access without touching the disk; the index on
+//! some 200 bytes a file, so that a read notes its access without touching the disk; the index on
 //! disk follows coarsely, since an eviction may well be wrong by minutes. Always holds: a digest is
 //! here only while its file is, because both change under the digest's lock. Never does: say that
 //! a blob is *only* cached, which the state knows: it may have become durable since.
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use trow_raft::Digest;
+use trow_raft::{Digest, RepoName};
 
 use super::error::StoreError;
 use super::index::{Index, millis};
@@ -54,12 +54,13 @@ struct Files {
     bytes: u64,
 }
 
-#[derive(Clone, Copy)]
 struct Row {
     size: u64,
     accessed: u64,
     /// What the index on disk says of it.
     noted: u64,
+    /// The name by which an upstream gave the bytes; none when that is not known.
+    origin: Option<RepoName>,
 }
 
 impl Cached {
@@ -68,7 +69,10 @@ impl Cached {
         let mut files = Files::default();
         for (digest, accessed) in index.cached() {
             match size_of(&digest) {
-                Some(size) => files.put(digest, Row { size, accessed, noted: accessed }),
+                Some(size) => {
+                    let origin = index.origin(&digest);
+                    files.put(digest, Row { size, accessed, noted: accessed, origin });
+                }
                 None => index.forget_cached(&digest),
             }
         }
@@ -105,15 +109,19 @@ impl Cached {
 
 impl Files {
     fn put(&mut self, digest: Digest, row: Row) {
+        let size = row.size;
         let before = self.rows.insert(digest, row).map_or(0, |before| before.size);
-        self.bytes = self.bytes - before + row.size;
+        self.bytes = self.bytes - before + size;
     }
 }
 
 impl Inner {
     /// Counts a file as cached; the caller holds the digest's lock, and the file is there.
-    pub(super) fn cache(&self, digest: &Digest, size: u64, accessed: u64) {
-        self.cached.lock().put(*digest, Row { size, accessed, noted: accessed });
+    pub(super) fn cache(&self, digest: &Digest, size: u64, accessed: u64, origin: Option<RepoName>) {
+        if let Some(origin) = &origin {
+            self.note_origin(digest, origin);
+        }
+        self.cached.lock().put(*digest, Row { size, accessed, noted: accessed, origin });
         self.note_cached(digest, accessed);
     }
 
@@ -121,6 +129,12 @@ impl Inner {
     pub(super) fn uncache(&self, digest: &Digest) {
         if self.cached.remove(digest) {
             self.index.forget_cached(digest);
+        }
+    }
+
+    fn note_origin(&self, digest: &Digest, origin: &RepoName) {
+        if self.room(0).is_ok() {
+            self.index.note_origin(digest, origin);
         }
     }
 
@@ -182,6 +196,23 @@ impl Store {
         self.inner.cached.lock().rows.get(digest).map(|row| row.accessed)
     }
 
+    /// The name by which an upstream gave the bytes of a cached file; none when that is not known, or the file is
+    /// not cached.
+    pub fn origin(&self, digest: &Digest) -> Option<RepoName> {
+        self.inner.cached.lock().rows.get(digest)?.origin.clone()
+    }
+
+    /// Says by which name the bytes of a cached file came, or came as well; nothing for any other digest. Blocks.
+    pub fn set_origin(&self, digest: &Digest, origin: RepoName) {
+        let _lock = self.inner.locks.lock(digest);
+        if self.is_cached(digest) {
+            self.inner.note_origin(digest, &origin);
+            if let Some(row) = self.inner.cached.lock().rows.get_mut(digest) {
+                row.origin = Some(origin);
+            }
+        }
+    }
+
     /// Counts the file of a blob that became durable as cached no more: repair, sweep and evidence
     /// go by the state. Blocks.
     pub fn is_durable_now(&self, digest: &Digest) {
@@ -201,8 +232,8 @@ impl Store {
         self.inner.cached.known.store(true, Ordering::Release);
     }
 
-    /// Counts a file that is here as cached, as of the time when it was written, unless it is
-    /// counted already. True when it was counted now. Blocks.
+    /// Counts a file that is here as cached, as of the time when it was written and of unknown origin, unless it
+    /// is counted already. True when it was counted now. Blocks.
     ///
     /// # Errors
     /// The file cannot be looked at.
@@ -218,7 +249,7 @@ impl Store {
             return Ok(false);
         }
         let written = metadata.modified().map_or_else(|_| millis(SystemTime::now()), millis);
-        self.inner.cache(digest, metadata.len(), written);
+        self.inner.cache(digest, metadata.len(), written, None);
         Ok(true)
     }
 }

@@ -12,7 +12,7 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use trow_raft::{Digest, Variant};
+use trow_raft::{Digest, RepoName, Variant};
 
 use super::checksum::Checksums;
 use super::error::StoreError;
@@ -46,9 +46,10 @@ impl Inner {
         file: &File,
         digest: &Digest,
         sums: &Checksums,
+        origin: Option<RepoName>,
     ) -> Result<u64, StoreError> {
         let _lock = self.settle(staged, file, digest, sums)?;
-        self.cache(digest, sums.length(), millis(SystemTime::now()));
+        self.cache(digest, sums.length(), millis(SystemTime::now()), origin);
         Ok(sums.length())
     }
 

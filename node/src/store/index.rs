@@ -1,15 +1,16 @@
-//! When each blob was last verified, and which are cached since when: in sled, and can be rebuilt.
+//! When each blob was last verified, which are cached, since when and by which name: in sled, and can be rebuilt.
 //!
 //! sled loses acknowledged writes at a power cut, so nothing here is needed for anything but
 //! convenience: a digest that is not in it counts as verified when its file was written, and which
-//! files are cached is made out again from the state ([`Index::is_whole`]). If the index does not
+//! files are cached is made out again from the state ([`Index::is_whole`]); by which name a cached file
+//! came is unknown then, which whoever asks must take for the worst. If the index does not
 //! open it is deleted; if an earlier process died while opening it, too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use trow_raft::Digest;
+use trow_raft::{Digest, RepoName};
 
 pub(super) struct Index {
     trees: Option<Trees>,
@@ -24,6 +25,8 @@ struct Trees {
     verified: sled::Tree,
     /// Of cached files, by digest: when each was last asked for.
     cached: sled::Tree,
+    /// Of cached files, by digest: the name by which an upstream gave the bytes.
+    origins: sled::Tree,
 }
 
 impl Index {
@@ -78,6 +81,22 @@ impl Index {
     pub(super) fn forget_cached(&self, digest: &Digest) {
         if let Some(trees) = &self.trees {
             let _ = trees.cached.remove(digest.to_string());
+            let _ = trees.origins.remove(digest.to_string());
+        }
+    }
+
+    /// The name by which the bytes of a cached file came, if that is known.
+    pub(super) fn origin(&self, digest: &Digest) -> Option<RepoName> {
+        let name = self.trees.as_ref()?.origins.get(digest.to_string()).ok()??;
+        std::str::from_utf8(&name).ok()?.parse().ok()
+    }
+
+    /// Notes by which name the bytes of a cached file came. What is left of a file that was cached before is no
+    /// lie: that registry gave these bytes. Keep away from it when the disk is full.
+    pub(super) fn note_origin(&self, digest: &Digest, origin: &RepoName) {
+        let Some(trees) = &self.trees else { return };
+        if let Err(err) = trees.origins.insert(digest.to_string(), origin.as_str()) {
+            tracing::debug!(%digest, cause = %err, "the origin of a cached blob is not noted");
         }
     }
 
@@ -120,7 +139,8 @@ pub(super) fn millis(time: SystemTime) -> u64 {
 
 fn open(path: &Path) -> sled::Result<Trees> {
     let db = sled::Config::new().path(path).cache_capacity(4 << 20).flush_every_ms(Some(2000)).open()?;
-    Ok(Trees { verified: db.open_tree("verified")?, cached: db.open_tree("cached")?, db })
+    let [verified, cached, origins] = ["verified", "cached", "origins"].map(|name| db.open_tree(name));
+    Ok(Trees { verified: verified?, cached: cached?, origins: origins?, db })
 }
 
 fn discard(path: &Path, why: &str) {

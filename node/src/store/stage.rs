@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
-use trow_raft::{Algorithm, Digest};
+use trow_raft::{Algorithm, Digest, RepoName};
 
 use super::checksum::{Builder, Checksums};
 use super::error::{HoldError, StoreError};
@@ -36,6 +36,7 @@ pub struct Staged {
     gathered_len: usize,
     state: State,
     reserved: Option<Reserved>,
+    origin: Option<RepoName>,
 }
 
 /// Reads what is in a staged file, while more comes and after it was held or dropped.
@@ -127,12 +128,18 @@ impl Staged {
             gathered_len: 0,
             state: State::Idle(Box::new(digester)),
             reserved: None,
+            origin: None,
         })
     }
 
     /// Room that was made for it, to be given back as it is written.
     pub(super) fn reserve(&mut self, reserved: Option<Reserved>) {
         self.reserved = reserved;
+    }
+
+    /// The name by which an upstream gave all of the bytes, for a file that will be cached.
+    pub fn came_by(&mut self, origin: Option<RepoName>) {
+        self.origin = origin;
     }
 
     /// Appends bytes. A dropped (cancelled) call appended all of `bytes` or nothing.
@@ -227,10 +234,10 @@ impl Staged {
     ///
     /// # Errors
     /// As [`Staged::hold`].
-    pub async fn keep(self, digest: &Digest) -> Result<u64, HoldError> {
-        let digest = *digest;
+    pub async fn keep(mut self, digest: &Digest) -> Result<u64, HoldError> {
+        let (digest, origin) = (*digest, self.origin.take());
         let promote = move |staged: &StagedFile, sums: &Checksums| {
-            staged.inner.promote_cached(&staged.path, &staged.file, &digest, sums)
+            staged.inner.promote_cached(&staged.path, &staged.file, &digest, sums, origin)
         };
         self.verified(digest, promote).await
     }

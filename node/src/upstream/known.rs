@@ -175,18 +175,28 @@ impl Known {
 
     pub(super) fn rules(&self, name: &UpstreamName) -> Rules {
         let host = self.settings.of(name.host());
-        let has_login = match self.credentials(name.host()) {
-            Ok(credentials) => credentials.find(name, self.own_credentials(name.host())).is_some(),
-            // What they would see is nobody's before they are known.
-            Err(_) => true,
-        };
         Rules {
             allowed: self.settings.allows(name),
             offline: self.settings.offline,
             freshness: host.freshness,
             follow_deletes: host.follow_deletes,
-            needs_user: (has_login || self.lasting.logins.cover(name)) && !host.public,
+            needs_user: self.needs_user(name),
         }
+    }
+
+    /// Whether what is behind the name is fetched with credentials that do not count as everybody's.
+    pub(super) fn needs_user(&self, name: &UpstreamName) -> bool {
+        let has_login = || match self.credentials(name.host()) {
+            Ok(credentials) => credentials.find(name, self.own_credentials(name.host())).is_some(),
+            // What they would see is nobody's before they are known.
+            Err(_) => true,
+        };
+        !self.settings.of(name.host()).public && (has_login() || self.lasting.logins.cover(name))
+    }
+
+    /// Whether there are credentials for anything, or ever were.
+    pub(super) fn had_logins(&self) -> bool {
+        self.settings.auth_files().next().is_some() || self.lasting.logins.any()
     }
 
     /// The registry of a name that may be asked for now.

@@ -68,6 +68,11 @@ impl Logins {
         }
     }
 
+    /// Whether there ever were credentials for anything.
+    pub(super) fn any(&self) -> bool {
+        !self.lock().places.is_empty()
+    }
+
     /// Whether there ever were credentials for the repository.
     pub(super) fn cover(&self, name: &UpstreamName) -> bool {
         let kept = self.lock();

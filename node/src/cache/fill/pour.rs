@@ -15,11 +15,12 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use trow_api::blobs::ByteStream;
 use trow_api::pull::PullError;
-use trow_raft::NodeId;
+use trow_raft::{NodeId, RepoName};
 
-use super::source::{Closed, Opened, Sources};
+use super::source::{Closed, Giver, Opened, Sources};
 use super::{Fill, window::Window};
 use crate::cache::homes::Homes;
+use crate::cache::origins::Origins;
 use crate::peer_blobs::PeerBlobs;
 use crate::replicated::Running;
 use crate::store::{HoldError, Staged, Store, StoreError};
@@ -53,6 +54,8 @@ pub(in crate::cache) struct Means {
     pub peers: PeerBlobs,
     pub homes: Homes,
     pub registries: Registries,
+    /// By which names what is here came.
+    pub origins: Origins,
     /// Reads that pass this node by without being kept.
     pub straight: Arc<Semaphore>,
     /// Copies that this node keeps for others.
@@ -68,7 +71,8 @@ impl Means {
         registries: Registries,
     ) -> Means {
         let (straight, keeping) = (Arc::new(Semaphore::new(STRAIGHT)), Semaphore::new(KEEPING));
-        Means { me, store, peers, homes, registries, straight, keeping }
+        let origins = Origins::new(store.clone(), registries.clone());
+        Means { me, store, peers, homes, registries, origins, straight, keeping }
     }
 }
 
@@ -94,7 +98,7 @@ pub(in crate::cache) async fn pour(fill: &Arc<Fill>, means: &Means) -> Ended {
     // Whatever happens, also when this is dropped, no reader waits for more than there will be.
     let _guard = Guard(fill);
     let mut sources = Sources::of(fill, means).await;
-    let mut pour = Pour { fill, means, at: 0, sink: None, from_peer: false };
+    let mut pour = Pour { fill, means, at: 0, sink: None, from: From::default() };
     match pour.all(&mut sources).await {
         Ok(()) => pour.finish().await,
         Err(error) => {
@@ -118,7 +122,15 @@ struct Pour<'a> {
     /// Bytes taken so far.
     at: u64,
     sink: Option<Sink>,
-    from_peer: bool,
+    from: From,
+}
+
+/// Who gave the bytes.
+#[derive(Default)]
+struct From {
+    a_peer: bool,
+    /// The name by which it says that they came, of the first that says so.
+    origin: Option<RepoName>,
 }
 
 /// Why a body is left.
@@ -139,12 +151,12 @@ impl Pour<'_> {
             let opened = sources.open(self.fill, self.means, self.at).await;
             let broke = match opened {
                 Ok(opened) => {
-                    let peer = opened.peer;
+                    let is_peer = opened.peer.is_some();
                     match self.body(opened).await {
                         Ok(()) => return Ok(()),
                         Err(Left::Failed(error)) => return Err(error),
                         // A node that failed is not asked again, so that this ends.
-                        Err(Left::Broke(why)) if peer.is_some() => {
+                        Err(Left::Broke(why)) if is_peer => {
                             tracing::debug!(digest = %self.fill.digest, at = self.at, why, "a node failed in the middle of a blob");
                             continue;
                         }
@@ -178,7 +190,7 @@ impl Pour<'_> {
     /// Takes what one body gives.
     async fn body(&mut self, opened: Opened) -> Result<(), Left> {
         let Opened { mut body, peer, has_length } = opened;
-        self.begin(peer).await?;
+        self.begin(peer.as_ref()).await?;
         let mut unwritten = None;
         let (mut since, mut from) = (Instant::now(), self.at);
         while self.at < self.fill.size {
@@ -254,8 +266,11 @@ impl Pour<'_> {
     }
 
     /// Opens the file, or the window if there is no room for one, before the first byte.
-    async fn begin(&mut self, peer: Option<NodeId>) -> Result<(), Left> {
-        self.from_peer |= peer.is_some();
+    async fn begin(&mut self, peer: Option<&Giver>) -> Result<(), Left> {
+        if let Some(peer) = peer {
+            self.from.a_peer = true;
+            self.from.origin = self.from.origin.take().or_else(|| peer.origin.clone());
+        }
         self.fill.progress.send_modify(|progress| progress.from_upstream = peer.is_none());
         if self.sink.is_some() {
             return Ok(());
@@ -315,7 +330,7 @@ impl Pour<'_> {
     /// Compares the digest, lets the readers have the rest, and keeps the blob.
     async fn finish(mut self) -> Ended {
         let fill = self.fill;
-        let staged = match self.sink.take() {
+        let mut staged = match self.sink.take() {
             Some(Sink::File(mut staged)) => match staged.has_digest(&fill.digest).await {
                 Ok(true) => staged,
                 Ok(false) => return self.wrong(),
@@ -332,8 +347,14 @@ impl Pour<'_> {
         };
         fill.show_written(staged.written());
         fill.verified();
+        // A part that a peer gave came by the name that it says; all of it from the upstream is the proof.
+        let origin = match self.from.a_peer {
+            true => self.from.origin.take(),
+            false => Some(fill.name.local().clone()),
+        };
+        staged.came_by(self.means.origins.better(&fill.digest, origin));
         match staged.keep(&fill.digest).await {
-            Ok(_) => Ended::Kept { from_peer: self.from_peer },
+            Ok(_) => Ended::Kept { from_peer: self.from.a_peer },
             Err(HoldError::DigestMismatch { .. }) => self.wrong(),
             Err(HoldError::Store(error)) => {
                 self.store_failed(&error);

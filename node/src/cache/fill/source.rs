@@ -1,7 +1,7 @@
 //! Where a fill's bytes come from: nodes that have them, else the upstream.
 //!
 //! Always holds: what is opened goes on at the byte reached, also where the other side begins anew; every node is
-//! asked once whether it has the blob, all at the same time, before an upstream is asked; a node that failed is
+//! asked once whether it has the blob for this name, all at the same time, before an upstream is asked; a node that failed is
 //! not asked again. Never does: verify.
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use trow_api::blobs::ByteStream;
 use trow_api::pull::{PullError, UpstreamName};
-use trow_raft::{Digest, NodeId};
+use trow_raft::{Digest, NodeId, RepoName};
 
 use super::pour::STALL;
 use super::{Fill, Means};
@@ -34,9 +34,15 @@ pub(super) struct Sources {
 pub(super) struct Opened {
     pub(super) body: ByteStream,
     /// They come from a node, and not from the upstream itself.
-    pub(super) peer: Option<NodeId>,
+    pub(super) peer: Option<Giver>,
     /// The end of the body is the end of the blob, as its length said before.
     pub(super) has_length: bool,
+}
+
+/// A node that gives what it has.
+pub(super) struct Giver {
+    /// The name by which it says that the bytes came.
+    pub(super) origin: Option<RepoName>,
 }
 
 /// Why nothing was opened.
@@ -53,7 +59,7 @@ impl Sources {
     pub(super) async fn of(fill: &Fill, means: &Means) -> Sources {
         let others = means.homes.healthy().into_iter().filter(|node| *node != means.me);
         let asked = others.map(|node| async move {
-            let there = means.peers.look_cached(node, &fill.digest).await.ok().flatten();
+            let there = means.peers.look_cached(node, fill.name.local(), &fill.digest).await.ok().flatten();
             there.filter(|there| there.size == fill.size).map(|there| (node, there))
         });
         let mut peers: Vec<(NodeId, There)> = join_all(asked).await.into_iter().flatten().collect();
@@ -68,7 +74,8 @@ impl Sources {
             let wanted = Wanted { repo, digest, size, range: at..size, only_there: true };
             match means.peers.cached(node, wanted).await {
                 Ok(fetched) if fetched.size == size => {
-                    return Ok(Opened { body: fetched.body, peer: Some(node), has_length: true });
+                    let peer = Some(Giver { origin: fetched.origin });
+                    return Ok(Opened { body: fetched.body, peer, has_length: true });
                 }
                 Ok(_) => {}
                 Err(error) => {

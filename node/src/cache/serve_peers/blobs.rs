@@ -1,4 +1,4 @@
-//! A peer reads a blob of an upstream here, looks whether it is here, or has this node keep a copy.
+//! A peer reads a blob of an upstream here under a name, looks whether it is here, or has this node keep a copy.
 
 use std::error::Error;
 
@@ -9,13 +9,14 @@ use axum::response::Response;
 use futures::TryStreamExt as _;
 use http::{HeaderMap, StatusCode, header};
 use trow_api::pull::UpstreamName;
-use trow_raft::{Digest, NodeId};
+use trow_raft::{Digest, NodeId, RepoName};
 
 use super::super::Cache;
 use super::super::fault::fault;
+use super::super::fill::Means;
 use super::super::pull::{self, Asked};
 use crate::peer_blobs::answer::{JsonReply, Refused, repo_of};
-use crate::peer_blobs::wire::{self, Fault, HoldFrom};
+use crate::peer_blobs::wire::{self, Fault, KeepFrom};
 use crate::peer_blobs::{body_of, range};
 use crate::store::{HoldError, StoreError};
 
@@ -30,17 +31,18 @@ pub(super) async fn blob(
 ) -> Result<Response, Refused> {
     let mut reply = Response::builder().header(header::CONTENT_TYPE, OCTETS);
     let failed = |error: http::Error| Refused(Fault::unavailable(error));
+    let name = UpstreamName::of_local(&repo_of(&headers)?).ok_or(Fault::Unknown)?;
     if method == http::Method::HEAD {
-        let size = match cache.inner.fills.means().store.has(&digest) {
+        let Means { store, origins, .. } = cache.inner.fills.means();
+        let size = match store.has(&digest).filter(|_| origins.may_give(&name, &digest)) {
             Some(size) => size,
             None => {
                 reply = reply.header(wire::ARRIVING, "1");
-                cache.inner.fills.is_arriving(&digest).ok_or(Fault::Unknown)?
+                cache.inner.fills.is_arriving(&name, &digest).ok_or(Fault::Unknown)?
             }
         };
         return reply.header(wire::SIZE, size).body(Body::empty()).map_err(failed);
     }
-    let name = UpstreamName::of_local(&repo_of(&headers)?).ok_or(Fault::Unknown)?;
     let size = headers.get(wire::SIZE).and_then(|size| size.to_str().ok()?.parse().ok());
     let size: u64 = size.ok_or(Fault::Unknown)?;
     let range = match headers.get(header::RANGE) {
@@ -54,10 +56,14 @@ pub(super) async fn blob(
     let length = range.end - range.start;
     let asked = Asked { name, digest, size, range };
     let (fills, reads) = (&cache.inner.fills, &cache.inner.reads);
-    let body = match headers.contains_key(wire::ONLY_THERE) {
+    let source = match headers.contains_key(wire::ONLY_THERE) {
         true => pull::only_here(fills, &asked).await.map_err(fault)?.ok_or(Fault::Unknown)?,
-        false => pull::at_home(fills, reads, &asked).await.map_err(fault)?.into_body(),
+        false => pull::at_home(fills, reads, &asked).await.map_err(fault)?,
     };
+    let (body, origin) = source.into_parts();
+    if let Some(origin) = origin {
+        reply = reply.header(wire::ORIGIN, origin.as_str());
+    }
     let reply = reply.header(wire::SIZE, size).header(header::CONTENT_LENGTH, length);
     reply.body(body_of(body)).map_err(failed)
 }
@@ -66,16 +72,23 @@ pub(super) async fn blob(
 pub(super) async fn keep(
     State(cache): State<Cache>,
     Path(digest): Path<Digest>,
-    Json(from): Json<HoldFrom>,
+    Json(from): Json<KeepFrom>,
 ) -> JsonReply<()> {
     let means = cache.inner.fills.means();
     let _permit = means.keeping.acquire().await.map_err(Fault::unavailable)?;
+    let origin = means.origins.better(&digest, from.origin);
     if means.store.has(&digest).is_some() {
+        let known = means.origins.of(&digest);
+        if let Some(origin) = origin.filter(|origin| known.as_ref() != Some(origin)) {
+            let store = means.store.clone();
+            let noted = tokio::task::spawn_blocking(move || store.set_origin(&digest, origin));
+            noted.await.map_err(Fault::unavailable)?;
+        }
         return Ok(Json(()));
     }
     let mut last = Fault::Unknown;
     for source in from.sources.into_iter().filter(|source| *source != means.me) {
-        match copy(&cache, source, &digest).await {
+        match copy(&cache, source, &digest, origin.clone()).await {
             Ok(()) => return Ok(Json(())),
             Err(fault) => last = fault,
         }
@@ -83,12 +96,13 @@ pub(super) async fn keep(
     Err(last.into())
 }
 
-async fn copy(cache: &Cache, source: NodeId, digest: &Digest) -> Result<(), Fault> {
+async fn copy(cache: &Cache, source: NodeId, digest: &Digest, origin: Option<RepoName>) -> Result<(), Fault> {
     let means = cache.inner.fills.means();
     let fetched = means.peers.fetch(source, digest, None).await.map_err(Fault::unavailable)?;
     let (size, mut body) = (Some(fetched.size), fetched.body);
     let staged = means.store.stage_cached(Some(digest.algorithm()), size).await;
     let mut staged = staged.map_err(store_fault)?;
+    staged.came_by(origin);
     while let Some(bytes) = body.try_next().await.map_err(Fault::unavailable)? {
         staged.write(bytes).await.map_err(store_fault)?;
     }

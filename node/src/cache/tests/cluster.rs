@@ -26,12 +26,19 @@ pub struct Cluster {
     pub upstream: Upstream,
     /// Another registry.
     pub other: Upstream,
+    /// A third one, for whose repositories below `team` there are credentials.
+    pub secret: Upstream,
     listed: Arc<Mutex<HashMap<(UpstreamName, Digest), u64>>>,
 }
 
 /// A repository of the upstream.
 pub fn name(repo: &str) -> UpstreamName {
     UpstreamName::new("up.example".parse().unwrap(), &repo.parse().unwrap()).unwrap()
+}
+
+/// A repository of the third registry.
+pub fn secret(repo: &str) -> UpstreamName {
+    UpstreamName::new("secret.example".parse().unwrap(), &repo.parse().unwrap()).unwrap()
 }
 
 /// A repository of the other registry.
@@ -46,6 +53,10 @@ impl Cluster {
 
     pub async fn with(count: u64, offline: bool) -> Cluster {
         let (upstream, another) = (Upstream::start().await, Upstream::start().await);
+        let guarded = Upstream::start().await;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let login = r#"{"auths": {"secret.example/team": {"username": "u", "password": "p"}}}"#;
+        std::fs::write(file.path(), login).unwrap();
         let at = |upstream: &Upstream| HostSettings {
             endpoint: format!("http://{}", upstream.address).parse().ok(),
             insecure: true,
@@ -58,6 +69,10 @@ impl Cluster {
             hosts: BTreeMap::from([
                 (name("app").host().clone(), at(&upstream)),
                 (other("app").host().clone(), at(&another)),
+                (
+                    secret("app").host().clone(),
+                    HostSettings { auth_file: Some(file.path().to_owned()), ..at(&guarded) },
+                ),
             ]),
             ..UpstreamSettings::default()
         };
@@ -82,7 +97,15 @@ impl Cluster {
             caches.insert(me.0, cache);
             router
         });
-        Cluster { nodes: nodes.await, caches, peers: all_peers, upstream, other: another, listed }
+        Cluster {
+            nodes: nodes.await,
+            caches,
+            peers: all_peers,
+            upstream,
+            other: another,
+            secret: guarded,
+            listed,
+        }
     }
 
     /// A manifest of `app` lists the blob, with this size.
@@ -111,7 +134,17 @@ impl Cluster {
 
     /// Reads all of the blob through a node.
     pub async fn open(&self, node: u64, digest: &Digest) -> Result<ByteStream, PullError> {
-        Ok(soon(self.caches[&node].blob(&name("app"), digest, &|size| Some(0..size))).await?.body)
+        self.open_as(node, &name("app"), digest).await
+    }
+
+    /// The same under another name.
+    pub async fn open_as(
+        &self,
+        node: u64,
+        name: &UpstreamName,
+        digest: &Digest,
+    ) -> Result<ByteStream, PullError> {
+        Ok(soon(self.caches[&node].blob(name, digest, &|size| Some(0..size))).await?.body)
     }
 
     /// Reads a range of the blob through a node.

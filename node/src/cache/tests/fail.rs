@@ -214,6 +214,7 @@ async fn offline_nobody_is_asked_and_what_is_here_is_given() {
     let (here, away) = (cluster.has(&here), cluster.has(&away));
     let mut staged = cluster.nodes.store(1).stage(None).await.unwrap();
     staged.write(content(22, MIB)).await.unwrap();
+    staged.came_by(Some(name("app").local().clone()));
     staged.keep(&here).await.unwrap();
     for node in [1, 2] {
         assert_eq!(read(cluster.open(node, &here).await.unwrap()).await.0, content(22, MIB));

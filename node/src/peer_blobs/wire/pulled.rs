@@ -113,6 +113,10 @@ pub struct Lists {
 pub struct AskHas {
     /// At most [`super::CONFIRM_MAX`].
     pub digests: Vec<Digest>,
+    /// The upstream's repository under which they would be given: what may not be given under it counts as not
+    /// there. Without one all that is there counts.
+    #[serde(default)]
+    pub repo: Option<RepoName>,
 }
 
 /// The answer, in the same order.

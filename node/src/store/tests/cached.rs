@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use trow_raft::Digest;
+use trow_raft::{Digest, RepoName};
 
 use super::{content, open, path, put, read, sidecar};
 use crate::store::{Acknowledged, CHUNK, CachedTotals, HoldError, Store};
@@ -135,4 +135,51 @@ async fn an_index_that_was_not_closed_or_is_lost_says_that_it_may_have_forgotten
     assert!(!store.is_cached(&Digest::sha256(&held)));
     let written = store.oldest_cached(1, |_| true)[0].accessed;
     assert!(written > 0, "as old as its file, not older than everything");
+}
+
+#[tokio::test]
+async fn by_which_name_it_came_is_known_until_the_file_goes_or_the_index_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (name, other): (RepoName, RepoName) =
+        ("f/a.example/x".parse().unwrap(), "f/b.example/y".parse().unwrap());
+    let mut digests = Vec::new();
+    for length in 1..=4 {
+        let bytes = content(length);
+        let mut staged = store.stage(None).await.unwrap();
+        staged.write(bytes.clone()).await.unwrap();
+        staged.came_by((length > 1).then(|| name.clone()));
+        let digest = Digest::sha256(&bytes);
+        staged.keep(&digest).await.unwrap();
+        digests.push(digest);
+    }
+    store.set_origin(&digests[2], other.clone());
+    let held = content(10);
+    put(&store, &held).await;
+    let held = Digest::sha256(&held);
+    store.set_origin(&held, name.clone());
+    let expect = [None, Some(&name), Some(&other), Some(&name)];
+    let origins = |store: &Store| digests.iter().map(|digest| store.origin(digest)).collect::<Vec<_>>();
+    let check = |store: &Store| {
+        assert_eq!(origins(store).iter().map(Option::as_ref).collect::<Vec<_>>(), expect);
+        assert_eq!(store.origin(&held), None, "it is not cached");
+    };
+    check(&store);
+    // Whatever of it is asked for later leaves that as it is.
+    digests.iter().for_each(|digest| store.touch(digest));
+    drop(store);
+    let store = open(dir.path());
+    check(&store);
+    assert!(store.unlink(&digests[1], |_| true).await.unwrap());
+    store.is_durable_now(&digests[3]);
+    assert_eq!(keep(&store, &content(2)).await, digests[1]);
+    assert_eq!(origins(&store), [None, None, Some(other.clone()), None], "another file of the digest");
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(origins(&store), [None, None, Some(other), None]);
+    drop(store);
+    std::fs::remove_dir_all(dir.path().join("index.sled")).unwrap();
+    let store = open(dir.path());
+    assert!(store.count_as_cached(&digests[2]).unwrap());
+    assert_eq!(store.origin(&digests[2]), None);
 }

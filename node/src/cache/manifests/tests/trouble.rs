@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use trow_api::pull::PullError;
-use trow_raft::NodeId;
+use trow_raft::{NodeId, RepoName};
 
 use super::fake::{Mood, blob, image, index};
 use super::world::{BOUND, World, name};
+use crate::upstream::HostSettings;
 
 /// Moods in which an upstream gives no answer, and what is told of each.
 const TROUBLE: [(Mood, &str); 5] = [
@@ -134,6 +135,35 @@ async fn a_head_during_an_outage_promises_only_what_is_here_as_a_whole() {
     world.place(3, "layer").await;
     check(&[("one", true), ("both", true)]).await;
     assert!(matches!(world.head(1, "app", "never").await, Err(PullError::Unavailable { .. })));
+}
+
+#[tokio::test]
+async fn a_head_during_an_outage_does_not_tell_what_is_cached_for_others() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), r#"{"auths": {"secret.test": {"username": "u", "password": "p"}}}"#).unwrap();
+    let login = HostSettings { auth_file: Some(file.path().to_owned()), ..HostSettings::default() };
+    let host = "secret.test".parse().unwrap();
+    let mut world = World::with(|settings| drop(settings.hosts.insert(host, login))).await;
+    let made = image(&["config", "layer"]);
+    world.upstream.has("app", "1", &made);
+    world.get(1, "app", "1").await.unwrap();
+    world.recorded("app", "1", &made).await;
+    world.restart(|_| ());
+    world.upstream.mood(Mood::Fails(503));
+    let secret: RepoName = "f/secret.test/app".parse().unwrap();
+    world.cache(1, "config", &secret).await;
+    world.cache(2, "layer", &secret).await;
+    for node in [1, 2, 3] {
+        let answer = world.head(node, "app", "1").await;
+        assert!(matches!(answer, Err(PullError::Unavailable { .. })), "{answer:?}");
+    }
+    // Once everybody may have them it is here.
+    for (node, content) in [(1, "config"), (2, "layer")] {
+        world.node(node).store().set_origin(&blob(content).0, name("app").local().clone());
+    }
+    for node in [1, 2, 3] {
+        assert!(world.head(node, "app", "1").await.unwrap().stale.is_some());
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use trow_raft::command::LEVEL;
 use trow_raft::metadata::{PeerId, ProposeError};
 use trow_raft::state::{ApplyEntry, State, View};
 use trow_raft::{
-    Applied, ClusterId, Command, Digest, Envelope, Member, MemberState, NodeId, Outcome, Planted,
+    Applied, ClusterId, Command, Digest, Envelope, Member, MemberState, NodeId, Outcome, Planted, RepoName,
 };
 
 use super::super::{Manifests, Parts};
@@ -287,6 +287,15 @@ impl World {
         let mut staged = self.node(node).store().stage(None).await.unwrap();
         staged.write(Bytes::copy_from_slice(content.as_bytes())).await.unwrap();
         staged.hold(&digest).await.unwrap();
+    }
+
+    /// As [`World::place`], as cached and come by that name.
+    pub async fn cache(&self, node: u64, content: &str, origin: &RepoName) {
+        let digest = Digest::sha256(content.as_bytes());
+        let mut staged = self.node(node).store().stage(None).await.unwrap();
+        staged.write(Bytes::copy_from_slice(content.as_bytes())).await.unwrap();
+        staged.came_by(Some(origin.clone()));
+        staged.keep(&digest).await.unwrap();
     }
 }
 
