@@ -1,28 +1,32 @@
 //! Which images run: the policy's language, and the decision about an image.
 //!
-//! Owns the one document that says it, how it is read (`read`, over `tree`), which rule wins (`pattern`, `rules`,
-//! found by `index`) and what is decided (`decide`, told as `decision`). Always holds: a decision depends on the
+//! Owns the one document that says it, how it is read (`read`, over `tree`; an old one is turned into it by `convert`),
+//! what is odd about it (`warn`), its published schema (`schema`), which rule wins (`pattern`, `rules`, found by
+//! `index`) and what is decided (`decide`, told as `decision`). Always holds: a decision depends on the
 //! policy, the image's name, the namespace and the facts alone; what is needed and not known denies. Never does:
 //! look anything up, or wait.
 
 pub mod decision;
 pub mod facts;
-pub mod key;
 
+mod convert;
 mod decide;
 mod index;
 mod pattern;
 mod read;
 mod rules;
+mod schema;
 mod tree;
+mod warn;
 
 use std::sync::Arc;
 
 pub use decision::{Decision, Listed, Mode, Rule, Verdict};
 pub use facts::{Fact, Facts, Needs};
-pub use key::PublicKey;
+pub use schema::schema;
 
 use crate::pull::{Host, ImageName, InvalidImage};
+use crate::signature::PublicKey;
 use index::Globs;
 use read::{Document, Override, Stated};
 use rules::{Rules, Scope};
@@ -41,6 +45,7 @@ pub struct Policy {
     namespaces: Globs<Vec<usize>>,
     keys: Vec<(String, PublicKey)>,
     mutate: Mutate,
+    warnings: Vec<String>,
 }
 
 /// What is changed about an image before it runs.
@@ -70,18 +75,34 @@ fn prefix(field: &str) -> String {
     if field.is_empty() { String::new() } else { format!("{field}: ") }
 }
 
+/// The text of a policy that says what an `image_validation` block of Trow before version 1 said; none when the text
+/// is no such block.
+///
+/// # Errors
+/// It is one, and these places of it are wrong; or it is no document at all.
+pub fn convert(text: &str) -> Result<Option<String>, Vec<Invalid>> {
+    convert::converted(&root(text)?).transpose()
+}
+
+fn root(text: &str) -> Result<tree::Node, Vec<Invalid>> {
+    let document = |why: String, line, column| vec![Invalid { field: String::new(), line, column, why }];
+    if text.len() > LENGTH_MAX {
+        return Err(document(format!("a policy has at most {LENGTH_MAX} bytes"), 1, 1));
+    }
+    tree::read(text).map_err(|(at, why)| document(why, at.line, at.column))
+}
+
 impl Policy {
-    /// Reads a policy in YAML, or JSON.
+    /// Reads a policy in YAML, or JSON; an `image_validation` block as what it is converted to.
     ///
     /// # Errors
     /// Every place of it that is wrong.
     pub fn parse(text: &str) -> Result<Policy, Vec<Invalid>> {
-        let document = |why: String, line, column| Invalid { field: String::new(), line, column, why };
-        if text.len() > LENGTH_MAX {
-            return Err(vec![document(format!("a policy has at most {LENGTH_MAX} bytes"), 1, 1)]);
+        let written = root(text)?;
+        match convert::converted(&written) {
+            Some(converted) => Ok(Policy::of(read::document(&root(&converted?)?)?)),
+            None => Ok(Policy::of(read::document(&written)?)),
         }
-        let root = tree::read(text).map_err(|(at, why)| vec![document(why, at.line, at.column)])?;
-        Ok(Policy::of(read::document(&root)?))
     }
 
     /// What holds before a policy is set: everything is allowed.
@@ -97,7 +118,21 @@ impl Policy {
             over.names.iter().for_each(|name| namespaces.entry(name, Vec::new).push(at));
         }
         let overrides = document.overrides.iter().map(|over| over.over(&document.top, &top)).collect();
-        Policy { set: true, top, overrides, namespaces, keys: document.keys, mutate: document.mutate }
+        let warnings = warn::about(&document);
+        Policy {
+            set: true,
+            top,
+            overrides,
+            namespaces,
+            keys: document.keys,
+            mutate: document.mutate,
+            warnings,
+        }
+    }
+
+    /// Rules that never match, rules that others make useless, and keys that nobody uses.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// What images are changed to before they run.

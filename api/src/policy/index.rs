@@ -1,7 +1,7 @@
 //! Which rule of many has an image, found by its host and the segments of its path.
 //!
 //! A tree of segments: literal ones are looked up, those with `*` by what they begin and end with, so that a rule
-//! is looked at only when the image has its beginning. Always holds: what is found is the first in rank of all rules
+//! is looked at only when the image has that; rules that differ only between two stars are looked at one by one. Always holds: what is found is the first in rank of all rules
 //! that match, and finding it takes steps of the rules that nearly match rather than of all. Never does: know what
 //! a rule says.
 
@@ -155,5 +155,62 @@ impl Search<'_> {
         let tagged = self.tag.map(|tag| here.tagged.of(tag, &mut self.steps)).unwrap_or_default();
         let first = tagged.iter().flat_map(|ranks| ranks.first()).chain(here.untagged.first()).min();
         self.best = self.best.into_iter().chain(first.copied()).min();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(texts: impl IntoIterator<Item = String>) -> Vec<ImagePattern> {
+        let mut patterns: Vec<ImagePattern> = texts.into_iter().map(|text| text.parse().unwrap()).collect();
+        patterns.sort_by_cached_key(ImagePattern::rank);
+        patterns
+    }
+
+    /// What it takes to decide about an image, counted in what is looked at.
+    #[test]
+    fn a_thousand_rules_are_not_looked_at_one_by_one() {
+        let shapes: [fn(usize) -> String; 6] = [
+            |n| format!("registry-{n}.example/**"),
+            |n| format!("quay.io/team-{n}/**"),
+            |n| format!("docker.io/library/app-{n}-*"),
+            |n| format!("*-{n}.example/**"),
+            |n| format!("quay.io/acme/app:v{n}.*"),
+            |n| format!("**/tail-{n}"),
+        ];
+        for shape in shapes {
+            let patterns = patterns((0..1000).map(shape));
+            let index = Index::new(patterns.iter());
+            for name in [
+                "registry-7.example/a",
+                "quay.io/team-7/a/b",
+                "docker.io/library/app-7-x",
+                "x-7.example/a",
+                "quay.io/acme/app",
+                "a.io/b/tail-7",
+            ] {
+                let segments: Vec<&str> = name.split('/').collect();
+                let search = index.search(&segments, Some("v7.1"));
+                let by_looking = patterns.iter().position(|pattern| {
+                    let tagged = pattern.tag().is_none_or(|tag| tag.matches("v7.1"));
+                    let path = pattern.text().split(":v").next().unwrap_or_default();
+                    tagged && path.parse::<crate::pattern::Pattern>().unwrap().matches(name)
+                });
+                assert_eq!(search.best, by_looking, "{} {name}", shape(0));
+                assert!(search.steps < 60, "{} {name}: {}", shape(0), search.steps);
+            }
+        }
+    }
+
+    #[test]
+    fn many_ways_through_a_pattern_are_gone_once() {
+        let texts = (1..60).map(|stars| format!("{}/z", vec!["**/a"; stars].join("/")));
+        let patterns = patterns(texts);
+        let index = Index::new(patterns.iter());
+        let name = vec!["a"; 120];
+        let search = index.search(&name, None);
+        assert_eq!(search.best, None);
+        assert!(search.steps < 100_000, "{}", search.steps);
     }
 }

@@ -77,7 +77,6 @@ impl Glob {
 
     /// Whether everything that `other` stands for is something that this stands for: no text has a `*`, so that
     /// one of `other`'s lies within one of these.
-    #[cfg_attr(not(test), expect(dead_code, reason = "warnings about overrides will ask"))]
     pub(super) fn covers(&self, other: &Glob) -> bool {
         self.matches(&other.0)
     }

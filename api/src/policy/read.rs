@@ -4,11 +4,11 @@
 //! together; `warn` does.
 
 use super::decision::{Listed, Mode, Verdict};
-use super::key::PublicKey;
 use super::pattern::{Glob, ImagePattern, in_tag};
 use super::rules::{Required, Ruling};
 use super::tree::{Field, Node, Position, Value};
 use super::{Invalid, Mutate};
+use crate::signature::PublicKey;
 
 /// The fields of each part, as the published schema has them.
 pub(super) const TOP: &[&str] = &[
@@ -56,6 +56,22 @@ pub(super) struct Stated {
     pub(super) deny: Option<Vec<Ruling>>,
 }
 
+impl Stated {
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(
+            self,
+            Stated {
+                mode: None,
+                default: None,
+                forbid_tags: None,
+                require_digest: None,
+                allow: None,
+                deny: None,
+            }
+        )
+    }
+}
+
 /// What is stated for the namespaces of these names.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Override {
@@ -74,31 +90,35 @@ pub(super) fn document(root: &Node) -> Result<Document, Vec<Invalid>> {
 }
 
 /// Where a value is: the names on the way to it.
-struct Place<'n> {
-    field: String,
-    node: &'n Node,
+pub(super) struct Place<'n> {
+    pub(super) field: String,
+    pub(super) node: &'n Node,
 }
 
 impl<'n> Place<'n> {
+    pub(super) fn of(field: &str, node: &'n Node) -> Place<'n> {
+        Place { field: field.to_owned(), node }
+    }
+
     fn item(&self, index: usize, node: &'n Node) -> Place<'n> {
         Place { field: format!("{}[{index}]", self.field), node }
     }
 }
 
 /// The fields of a part that are stated.
-struct Fields<'n> {
+pub(super) struct Fields<'n> {
     within: String,
     at: Position,
     stated: Vec<&'n Field>,
 }
 
 impl<'n> Fields<'n> {
-    fn named(&self, key: &str) -> String {
+    pub(super) fn named(&self, key: &str) -> String {
         if self.within.is_empty() { key.to_owned() } else { format!("{}.{key}", self.within) }
     }
 
     /// A field; none when it is not there, or has nothing.
-    fn get(&self, key: &str) -> Option<Place<'n>> {
+    pub(super) fn get(&self, key: &str) -> Option<Place<'n>> {
         let field = self.stated.iter().find(|field| field.key == key)?;
         let empty = matches!(field.node.value, Value::Nothing);
         (!empty).then(|| Place { field: self.named(key), node: &field.node })
@@ -122,13 +142,13 @@ impl Reader {
         Err(self.invalid)
     }
 
-    fn say(&mut self, field: &str, at: Position, why: impl ToString) {
+    pub(super) fn say(&mut self, field: &str, at: Position, why: impl ToString) {
         let Position { line, column } = at;
         self.invalid.push(Invalid { field: field.to_owned(), line, column, why: why.to_string() });
     }
 
     fn document(&mut self, root: &Node) -> Document {
-        let top = self.fields(&Place { field: String::new(), node: root }, TOP);
+        let top = self.fields(&Place::of("", root), TOP);
         if let Some(top) = &top {
             self.version(top);
         }
@@ -155,7 +175,7 @@ impl Reader {
     }
 
     /// The fields of a part that has fields; those it does not know are wrong, and those that are there twice.
-    fn fields<'n>(&mut self, place: &Place<'n>, known: &[&str]) -> Option<Fields<'n>> {
+    pub(super) fn fields<'n>(&mut self, place: &Place<'n>, known: &[&str]) -> Option<Fields<'n>> {
         let Value::Fields(all) = &place.node.value else {
             self.say(
                 &place.field,
@@ -179,7 +199,7 @@ impl Reader {
     }
 
     /// The items of a list, each read by `read`.
-    fn items<'n, T>(
+    pub(super) fn items<'n, T>(
         &mut self,
         list: Option<Place<'n>>,
         read: impl Fn(&mut Self, Place<'n>) -> Option<T>,
@@ -196,7 +216,7 @@ impl Reader {
         items.iter().enumerate().filter_map(|(at, node)| read(self, place.item(at, node))).collect()
     }
 
-    fn text<'n>(&mut self, place: &Place<'n>) -> Option<&'n str> {
+    pub(super) fn text<'n>(&mut self, place: &Place<'n>) -> Option<&'n str> {
         match &place.node.value {
             Value::Text(text) => Some(text),
             Value::Bool(_) | Value::Number(_) => {
@@ -223,7 +243,7 @@ impl Reader {
     }
 
     /// One of a few words.
-    fn word<T: Copy>(&mut self, place: Option<Place<'_>>, words: &[(&str, T)]) -> Option<T> {
+    pub(super) fn word<T: Copy>(&mut self, place: Option<Place<'_>>, words: &[(&str, T)]) -> Option<T> {
         let place = place?;
         let text = self.text(&place)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);

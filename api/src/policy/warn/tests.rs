@@ -1,0 +1,95 @@
+use super::super::Policy;
+
+fn warnings(policy: &str) -> Vec<String> {
+    Policy::parse(&format!("version: 1\n{policy}")).unwrap().warnings().to_vec()
+}
+
+fn check(policy: &str, expected: &[&str]) {
+    let warnings = warnings(policy);
+    assert_eq!(warnings.len(), expected.len(), "{policy}: {warnings:#?}");
+    for (warning, begin) in warnings.iter().zip(expected) {
+        assert!(warning.starts_with(begin), "{warning}: {begin}");
+    }
+}
+
+#[test]
+fn a_rule_that_never_matches_is_told_why() {
+    for (pattern, why) in [
+        ("nginx", "it names no repository: of docker.io it would be docker.io/library/nginx"),
+        ("nginx:1.27", "it names no repository"),
+        ("*", "it names no repository"),
+        ("library/nginx", "library is no registry: of docker.io it would be docker.io/library/nginx"),
+        ("index.docker.io/library/*", "index.docker.io is docker.io here"),
+        ("docker.io/nginx", "what docker.io has without an organisation is in docker.io/library/nginx"),
+        ("docker.io/*", "what docker.io has without an organisation"),
+        ("-a.example/x", "-a.example is no registry"),
+        ("quay.io:99999/x", "quay.io:99999 is no registry"),
+        ("quay.io/a..b", "a..b is no part of a repository's name"),
+        ("quay.io/a:b/c", "a:b is no part of a repository's name"),
+        ("quay.io/a:.x", ".x can be no tag"),
+    ] {
+        check(
+            &format!("allow: [{{image: {pattern:?}}}]"),
+            &[&format!("allow[0] {pattern:?} never matches: {why}")],
+        );
+    }
+    for good in [
+        "**",
+        "**:v1",
+        "*/a",
+        "**/a",
+        "*.example.com/**",
+        "localhost/a",
+        "localhost:5000/a",
+        "docker.io/**",
+        "docker.io/**/x",
+    ] {
+        check(&format!("allow: [{{image: {good:?}}}]"), &[]);
+    }
+}
+
+#[test]
+fn rules_that_others_make_useless_are_named() {
+    check(
+        "allow: [{image: quay.io/a}, {image: quay.io/b}, {image: quay.io/b}]\ndeny: [{image: quay.io/a}]",
+        &[
+            "allow[0] \"quay.io/a\" has no effect: deny[0] \"quay.io/a\" denies the same, which wins",
+            "allow[2] \"quay.io/b\" has no effect: allow[1] \"quay.io/b\" comes first",
+        ],
+    );
+    check(
+        "forbidTags: [\"*latest*\"]\nallow: [{image: \"quay.io/a:latest\"}, {image: \"quay.io/a:late*\"}]",
+        &["allow[0] \"quay.io/a:latest\" allows nothing: forbidTags \"*latest*\" forbids its tag"],
+    );
+    check("default: deny", &["no image is allowed"]);
+    check("default: allow", &[]);
+}
+
+#[test]
+fn overrides_that_are_never_used_are_named() {
+    check(
+        "default: allow\nnamespaces:\n  - {match: [dev-*], mode: warn}\n  - {match: [dev-a, dev-b*], mode: audit}\n  \
+         - {match: [dev-a, prod], mode: audit}\n  - {match: [prod, dev-*], mode: warn}\n  - {match: [], mode: warn}\n  \
+         - {match: [x]}",
+        &[
+            "namespaces[1] is never used: namespaces[0]",
+            "namespaces[3] is never used: namespaces[2]",
+            "namespaces[4] is never used: it matches no namespace",
+            "namespaces[5] states nothing",
+        ],
+    );
+    check(
+        "default: allow\ndeny: [{image: quay.io/a}]\nnamespaces:\n  - match: [x]\n    allow: [{image: quay.io/a}]",
+        &["namespaces[0].allow[0] \"quay.io/a\" has no effect: deny[0] \"quay.io/a\" denies the same"],
+    );
+}
+
+#[test]
+fn a_key_that_no_rule_names_is_named() {
+    let key = include_str!("../../signature/fixtures/keys/ecdsa-p256.pem").replace('\n', "\n    ");
+    let keys = format!("keys:\n  used: |\n    {key}\n  left: |\n    {key}\n");
+    check(
+        &format!("allow: [{{image: quay.io/**, signedBy: [used]}}]\n{keys}"),
+        &["keys.left is not used: no rule names it in signedBy"],
+    );
+}
