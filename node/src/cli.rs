@@ -30,15 +30,17 @@ pub use units::{counted, human_bytes, human_duration};
 #[command(name = "trow", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
     /// What is logged, to standard error: error, warn, info, debug, trace; or a filter such as `info,trow::access=off`
-    #[arg(long, env = "TROW_LOG", value_name = "FILTER", default_value = LOG, global = true)]
+    #[arg(long, env = "TROW_LOG", value_name = "FILTER", default_value = LOG, global = true, help_heading = LOGGING)]
     pub log: String,
     /// How log lines are written
-    #[arg(long, env = "TROW_LOG_FORMAT", default_value = "text", global = true)]
+    #[arg(long, env = "TROW_LOG_FORMAT", default_value = "text", global = true, help_heading = LOGGING)]
     pub log_format: LogFormat,
     #[command(subcommand)]
     command: Action,
 }
 
+/// What is the same for all commands stands after what is not.
+const LOGGING: &str = "Logging";
 /// What is logged when nothing else is said.
 const LOG: &str = "info";
 

@@ -25,8 +25,19 @@ const UPSTREAMS: [&str; 7] =
 /// How the files begin that can have comments: by this they are known again.
 const MARK: &str = "# Made by `trow node-config`";
 
+const EXAMPLES: &str = "\
+Examples, to be run on each machine that pulls images:
+
+  trow node-config containerd --mirror http://10.0.0.11:5000,http://10.0.0.12:5000 \\
+      --write /etc/containerd/certs.d
+  trow node-config crio --mirror https://trow.example.com --ca ca.crt --write /etc/containers
+  trow node-config docker --mirror http://10.0.0.11:5000 --write /etc/docker --force
+
+It says what is left to do; docs/mirror.md says more.";
+
 /// `trow node-config`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct NodeConfig {
     /// What pulls images on the machine
     runtime: Runtime,

@@ -11,8 +11,18 @@ use super::{Failure, Output, Server, Table, block_on, counted, human_bytes, prin
 use crate::warm::event::{Event, Request};
 use crate::warm::{Image, Platform};
 
+const EXAMPLES: &str = "\
+Examples:
+
+  trow warm nginx:1.29 quay.io/org/app:v1
+  trow warm --platform linux/amd64 --platform linux/arm64 registry.k8s.io/pause:3.10
+
+Ends with 1 when an image failed; those that did not are here all the same. `trow cache list` shows
+what is here, `trow cache pin` keeps it.";
+
 /// `trow warm`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Warm {
     /// As docker pull takes them: nginx, quay.io/org/app:1.2, registry.k8s.io/pause@sha256:…
     #[arg(required = true, value_name = "IMAGE")]
