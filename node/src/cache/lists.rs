@@ -13,6 +13,7 @@ use trow_api::route::Reference;
 use trow_raft::{Digest, StateError, Tag, View};
 
 use super::manifests::{Manifests, failed};
+use crate::peer_blobs::wire::List;
 use crate::upstream::{Listed, UpstreamError};
 
 /// How long an upstream has for a list, before that of what is cached is given.
@@ -27,11 +28,20 @@ const PAGE_BYTES: usize = 4_000_000;
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 impl Manifests {
-    /// The tags, as the upstream lists them; those that are cached when it does not answer.
+    /// A list, as the upstream gives it; of what is cached when it does not answer.
     ///
     /// # Errors
     /// As [`PullError`] says.
-    pub async fn tags(
+    pub(super) async fn list_now(&self, name: &UpstreamName, list: &List) -> Result<Relayed, PullError> {
+        match list {
+            List::Tags { n, last } => self.tags_now(name, *n, last.as_deref()).await,
+            List::Referrers { subject, artifact_type } => {
+                self.referrers_now(name, subject, artifact_type.as_deref()).await
+            }
+        }
+    }
+
+    async fn tags_now(
         &self,
         name: &UpstreamName,
         n: Option<usize>,
@@ -56,12 +66,7 @@ impl Manifests {
         Ok(Relayed { json, next, filtered: false, stale: Some(why.text) })
     }
 
-    /// The referrers of `subject`, as the upstream lists them, by the tag that stands for such a list where it
-    /// has no API for them; those that are cached when it does not answer.
-    ///
-    /// # Errors
-    /// As [`PullError`] says.
-    pub async fn referrers(
+    async fn referrers_now(
         &self,
         name: &UpstreamName,
         subject: &Digest,

@@ -10,6 +10,7 @@ mod ask;
 mod fetch;
 mod here;
 mod home;
+mod lists;
 mod peers;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
-use trow_api::pull::{PullError, Pulled, UpstreamName};
+use trow_api::pull::{PullError, Pulled, Relayed, UpstreamName};
 use trow_api::route::Reference;
 use trow_raft::{Digest, NodeId, RepoName, StateError, View};
 
@@ -34,6 +35,7 @@ use super::record::{Recorder, Wanted};
 use super::words::Words;
 use crate::forget::Asked;
 use crate::peer_blobs::PeerBlobs;
+use crate::peer_blobs::wire::List;
 use crate::replicated::Agreement;
 use crate::store::Store;
 use crate::upstream::{Registries, Rules};
@@ -82,6 +84,7 @@ struct Inner {
     recent: Recent,
     asks: Flights<(RepoName, Reference), Result<(), PullError>>,
     fetches: Flights<(RepoName, Digest), Result<Served, PullError>>,
+    lists: Flights<(RepoName, List), Result<Relayed, PullError>>,
     recorder: Recorder,
     asked: Asked,
     meter: Meter,
@@ -97,6 +100,7 @@ impl Manifests {
             recent: Recent::new(RECENT_BYTES),
             asks: Flights::default(),
             fetches: Flights::default(),
+            lists: Flights::default(),
             recorder: Recorder::new(parts.agreed.clone(), meter.clone()),
             asked: Asked::new(parts.agreed.clone()),
             origins: Origins::new(parts.store.clone(), parts.upstream.clone()),

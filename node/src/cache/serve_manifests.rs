@@ -1,4 +1,4 @@
-//! What this node answers its peers about manifests of upstream registries.
+//! What this node answers its peers about manifests and lists of upstream registries.
 //!
 //! Always holds: what a peer asks is done by this node itself and passed on to no other.
 
@@ -10,12 +10,13 @@ use axum::{Json, Router};
 
 use super::manifests::Manifests;
 use crate::peer_blobs::answer::{JsonReply, Refused};
-use crate::peer_blobs::wire::{AskHas, AskLists, AskManifest, CONFIRM_MAX, Fault, Has, Lists};
+use crate::peer_blobs::wire::{AskHas, AskList, AskLists, AskManifest, CONFIRM_MAX, Fault, Has, Lists};
 
 /// The routes, without what all of the peer listener's have in common.
 pub(super) fn routes(manifests: Manifests) -> Router {
     Router::new()
         .route("/cache/manifest", post(manifest))
+        .route("/cache/list", post(list))
         .route("/cache/lists", post(lists))
         .route("/cache/has", post(has))
         .with_state(manifests)
@@ -26,6 +27,14 @@ async fn manifest(
     Json(question): Json<AskManifest>,
 ) -> Result<Response, Refused> {
     let told = manifests.for_peer(question).await?;
+    Ok(Response::new(Body::from(told)))
+}
+
+async fn list(
+    State(manifests): State<Manifests>,
+    Json(question): Json<AskList>,
+) -> Result<Response, Refused> {
+    let told = manifests.list_for_peer(question).await?;
     Ok(Response::new(Body::from(told)))
 }
 

@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 
 use super::range;
 use super::wire::{
-    AskHas, AskLists, AskManifest, CONFIRM_MAX, Claimed, Confirm, Confirmed, Fault, Finished, Has, HoldFrom,
-    KeepFrom, Length, Lists, REQUEST_MAX, Told, UploadQuery,
+    AskHas, AskList, AskLists, AskManifest, CONFIRM_MAX, Claimed, Confirm, Confirmed, Fault, Finished, Has,
+    HoldFrom, KeepFrom, Length, Lists, REQUEST_MAX, Told, UploadQuery,
 };
 
 /// The query of an upload's request: what is read is what was meant, also when it is passed on.
@@ -33,6 +33,7 @@ pub(crate) fn body(bytes: &[u8]) -> bool {
         is_stable::<Finished>(bytes),
         is_stable::<Fault>(bytes),
         is_stable::<AskManifest>(bytes),
+        is_stable::<AskList>(bytes),
         is_stable::<AskLists>(bytes),
         is_stable::<Lists>(bytes),
         is_stable::<AskHas>(bytes),

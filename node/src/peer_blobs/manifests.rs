@@ -1,16 +1,17 @@
-//! What a node asks others about manifests of upstream registries, and about what these list.
+//! What a node asks others about manifests and lists of upstream registries, and about what manifests list.
 
 use std::time::Duration;
 
+use axum::body::Body;
 use bytes::Bytes;
 use trow_raft::{Digest, NodeId, RepoName};
 
 use super::blobs::{json, posted};
 use super::send::{QUICK, garbled};
-use super::wire::{self, AskHas, AskLists, AskManifest, Has, Lists, PULLED_MAX, Told};
+use super::wire::{self, AskHas, AskList, AskLists, AskManifest, Has, Lists, PULLED_MAX, Told, ToldList};
 use super::{PeerBlobs, PeerError};
 
-/// How long the bytes of a manifest, which are there, may be on their way.
+/// How long the bytes of a manifest or a list, which are there, may be on their way.
 const ARRIVES: Duration = Duration::from_secs(10);
 
 impl PeerBlobs {
@@ -25,12 +26,37 @@ impl PeerBlobs {
         limit: Duration,
         question: &AskManifest,
     ) -> Result<(Told, Bytes), PeerError> {
-        let reply = self.send(node, limit, posted("/cache/manifest"), json(question)).await?;
-        let read = axum::body::to_bytes(reply.into_body(), PULLED_MAX);
-        let body = self.watched(node, ARRIVES, read).await?.map_err(|error| garbled(node, error))?;
+        let body = self.pulled(node, limit, "/cache/manifest", json(question)).await?;
         let (told, bytes) = Told::read(&body).ok_or_else(|| garbled(node, "no manifest"))?;
         let is_right = !told.follows || Digest::of(told.digest.algorithm(), &bytes) == told.digest;
         if is_right { Ok((told, bytes)) } else { Err(garbled(node, "a manifest with another digest")) }
+    }
+
+    /// A list that `node` finds out on behalf of all. Waits at most `limit`, and no longer than the node lives.
+    ///
+    /// # Errors
+    /// [`wire::Fault::Upstream`] for what comes of asking; any other when the node did not do its part, as one
+    /// that is too old to know the question.
+    pub async fn list(
+        &self,
+        node: NodeId,
+        limit: Duration,
+        question: &AskList,
+    ) -> Result<(ToldList, Bytes), PeerError> {
+        let body = self.pulled(node, limit, "/cache/list", json(question)).await?;
+        ToldList::read(&body).ok_or_else(|| garbled(node, "no list"))
+    }
+
+    async fn pulled(
+        &self,
+        node: NodeId,
+        limit: Duration,
+        path: &'static str,
+        question: Body,
+    ) -> Result<Bytes, PeerError> {
+        let reply = self.send(node, limit, posted(path), question).await?;
+        let read = axum::body::to_bytes(reply.into_body(), PULLED_MAX);
+        self.watched(node, ARRIVES, read).await?.map_err(|error| garbled(node, error))
     }
 
     /// The size of a blob that a manifest of the repository lists which `node` served lately.

@@ -13,6 +13,7 @@
 //! HEAD /cache/blob/<digest>                         size of what is for that name, and whether it still arrives
 //! POST /cache/blob/<digest>/keep {sources,origin}   fetch it if need be, keep it as cached
 //! POST /cache/manifest           {repo,reference}   ask the upstream for all           → Told, bytes
+//! POST /cache/list               {repo,list}        list it for all                    → ToldList, bytes
 //! POST /cache/lists              {repo,blob}        does a manifest served lately list it?
 //! POST /cache/has                {digests,repo}     which are on its disk, cached or durable
 //! POST /upload                   ?hint              begin a session here            → Claimed
@@ -32,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use trow_raft::{Algorithm, Digest, Evidence, Generation, NodeId, RepoName};
 
 pub use fault::{Fault, UpstreamSaid};
-pub use pulled::{AskHas, AskLists, AskManifest, Has, Lists, PULLED_MAX, Told};
+pub use pulled::{AskHas, AskList, AskLists, AskManifest, Has, List, Lists, PULLED_MAX, Told, ToldList};
 
 /// The sealed ticket of the upload that a request is about.
 pub const TICKET: &str = "trow-upload";

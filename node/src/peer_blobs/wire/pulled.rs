@@ -1,16 +1,17 @@
-//! What peers say to each other about manifests of upstream registries.
+//! What peers say to each other about manifests and lists of upstream registries.
 //!
-//! A manifest travels as one line of JSON that says what it is, and its bytes behind it.
+//! Either travels as one line of JSON that says what it is, and its bytes behind it.
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use trow_api::route::Reference;
 use trow_raft::limits::MANIFEST_MAX;
 use trow_raft::{Digest, RepoName, Tag};
 
-/// The longest line before a manifest's bytes.
+/// The longest line before a manifest's or a list's bytes.
 const LINE_MAX: usize = 64 << 10;
-/// The largest reply with a manifest, in bytes.
+/// The largest reply with a manifest or a list, in bytes.
 pub const PULLED_MAX: usize = LINE_MAX + MANIFEST_MAX;
 
 /// `POST /cache/manifest`: what does the upstream have there?
@@ -74,21 +75,82 @@ pub struct Told {
 impl Told {
     /// As the body of a reply.
     pub fn write(&self, bytes: &[u8]) -> Vec<u8> {
-        // Our own type of strings and numbers always serialises, and without a line break.
-        let mut body = serde_json::to_vec(self).unwrap_or_default();
-        body.push(b'\n');
-        body.extend_from_slice(bytes);
-        body
+        with_line(self, bytes)
     }
 
     /// What a reply's body says; none when it is not as [`Told::write`] makes it. The digest is the reader's to
     /// verify.
     pub fn read(body: &Bytes) -> Option<(Told, Bytes)> {
-        let end = body.iter().take(LINE_MAX).position(|byte| *byte == b'\n')?;
-        let told: Told = serde_json::from_slice(&body[..end]).ok()?;
-        let bytes = body.slice(end + 1..);
+        let (told, bytes): (Told, Bytes) = line_of(body)?;
         let whole = if told.follows { bytes.len() as u64 == told.size } else { bytes.is_empty() };
         whole.then_some((told, bytes))
+    }
+}
+
+fn with_line(line: &impl Serialize, bytes: &[u8]) -> Vec<u8> {
+    // Our own types of strings and numbers always serialise, and without a line break.
+    let mut body = serde_json::to_vec(line).unwrap_or_default();
+    body.push(b'\n');
+    body.extend_from_slice(bytes);
+    body
+}
+
+fn line_of<T: DeserializeOwned>(body: &Bytes) -> Option<(T, Bytes)> {
+    let end = body.iter().take(LINE_MAX).position(|byte| *byte == b'\n')?;
+    Some((serde_json::from_slice(&body[..end]).ok()?, body.slice(end + 1..)))
+}
+
+/// `POST /cache/list`: what does the upstream list there?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskList {
+    /// The repository, as it is named here.
+    pub repo: RepoName,
+    /// Which list.
+    pub list: List,
+}
+
+/// A list of an upstream's repository, or a page of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum List {
+    /// Its tags.
+    Tags {
+        /// At most so many.
+        n: Option<usize>,
+        /// Those after this one.
+        last: Option<String>,
+    },
+    /// What refers to a manifest.
+    Referrers {
+        /// Which manifest.
+        subject: Digest,
+        /// Of this type alone.
+        artifact_type: Option<String>,
+    },
+}
+
+/// A list that a node found out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldList {
+    /// Its length in bytes.
+    pub size: u64,
+    /// `last` of the next page, when there is one.
+    pub next: Option<String>,
+    /// The upstream applied the filter itself.
+    pub filtered: bool,
+    /// Why it may be old or not whole.
+    pub stale: Option<String>,
+}
+
+impl ToldList {
+    /// As the body of a reply.
+    pub fn write(&self, json: &[u8]) -> Vec<u8> {
+        with_line(self, json)
+    }
+
+    /// What a reply's body says; none when it is not as [`ToldList::write`] makes it.
+    pub fn read(body: &Bytes) -> Option<(ToldList, Bytes)> {
+        line_of(body).filter(|(told, json): &(ToldList, Bytes)| json.len() as u64 == told.size)
     }
 }
 
@@ -144,5 +206,16 @@ mod tests {
         assert_eq!(Told::read(&head.write(b"x").into()), None);
         assert_eq!(Told::read(&Bytes::from_static(b"{}\n")), None);
         assert_eq!(Told::read(&vec![b' '; LINE_MAX + 10].into()), None);
+    }
+
+    #[test]
+    fn a_list_travels_whole_or_not_at_all() {
+        let json = Bytes::from_static(b"{\"tags\":[\n]}");
+        let stale = Some("upstream x: 503".to_owned());
+        let told = ToldList { size: 12, next: Some("b".to_owned()), filtered: true, stale };
+        let body = Bytes::from(told.write(&json));
+        assert_eq!(ToldList::read(&body), Some((told, json)));
+        assert_eq!(ToldList::read(&body.slice(..body.len() - 1)), None, "a byte is missing");
+        assert_eq!(ToldList::read(&Bytes::from_static(b"{}\n")), None);
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use trow_api::pull::{PullError, Relayed};
 
 use super::fake::{Fake, Made, Mood, image, index, referrer};
-use super::world::{World, name, soon};
+use super::world::{World, name, soon, until};
 
 fn json_of(relayed: &Relayed) -> Value {
     serde_json::from_slice(&relayed.json).unwrap()
@@ -37,6 +37,44 @@ async fn tags_are_the_upstreams_and_in_an_outage_those_that_are_cached() {
     world.upstream.mood(Mood::Answers);
     let unknown = soon(world.node(2).tags(&name("other"), None, None)).await;
     assert!(matches!(unknown, Err(PullError::NotFound)), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn many_who_ask_at_once_on_all_nodes_cost_one_request_for_each_list() {
+    let world = World::new().await;
+    let (subject, wanted) = (image(&["config"]), json!({ "name": "app", "tags": ["1", "2"] }));
+    let referrers = format!("app/referrers/{}", subject.digest);
+    world.upstream.lists("app/tags/list", &wanted);
+    world.upstream.lists(&referrers, &serde_json::from_slice(&index(&[&subject]).bytes).unwrap());
+    world.upstream.mood(Mood::Waits);
+    let mut requests = tokio::task::JoinSet::new();
+    for n in 0..90u64 {
+        let (manifests, subject) = (world.node(n % 3 + 1).clone(), subject.digest);
+        requests.spawn(async move {
+            match n / 3 % 2 {
+                0 => manifests.tags(&name("app"), None, None).await.unwrap(),
+                _ => manifests.referrers(&name("app"), &subject, None).await.unwrap(),
+            }
+        });
+    }
+    let (tags, referrers) = ("GET app/tags/list".to_owned(), format!("GET {referrers}"));
+    until(|| world.upstream.asked().len() >= 2).await;
+    // One thread runs all of them: whoever has not asked yet does so before this goes on.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    world.upstream.mood(Mood::Answers);
+    let mut both = std::collections::BTreeMap::<Vec<u8>, usize>::new();
+    while let Some(relayed) = soon(requests.join_next()).await {
+        *both.entry(relayed.unwrap().json.to_vec()).or_default() += 1;
+    }
+    assert_eq!(both.into_values().collect::<Vec<_>>(), [45, 45]);
+    let mut asked = world.upstream.asked();
+    asked.sort();
+    assert_eq!(asked, [referrers, tags]);
+    // Nothing of it is kept.
+    let again = soon(world.node(1).tags(&name("app"), None, None)).await.unwrap();
+    assert_eq!((json_of(&again), world.upstream.asked().len()), (wanted, 3));
 }
 
 fn shown(relayed: &Relayed) -> Vec<String> {
