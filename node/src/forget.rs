@@ -3,15 +3,18 @@
 //! Neither the age of a manifest nor whether a tag points to it says whether it is of use: an image that is
 //! pulled by digest every day has no tag, and a build of last year has one. So nodes note what is asked for
 //! ([`Asked`]), each manifest at most about once a day, and the leader has those reclaimed that nobody asked for
-//! in [`KEEP`]. Always holds: time is state time; what is pinned, and what an index that stays names, stays.
+//! in [`KEEP`], and sooner the least recently wanted when they take much of the room that there is for them.
+//! Always holds: time is state time; what is pinned, what an index that stays names, and what somebody asked for
+//! in the last days stays.
 //! Never does: unlink files, or make a pull wait.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use trow_raft::command::SYSTEM;
+use trow_raft::limits::CACHED_MAX;
 use trow_raft::metadata::{NoQuorum, ProposeError};
 use trow_raft::name::CACHED;
 use trow_raft::{Command, Digest, Metadata, RepoName, StateError, View};
@@ -21,6 +24,11 @@ use crate::replicated::Agreement;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long a cached manifest stays that nobody asks for.
 pub const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+/// What somebody asked for this lately stays however much there is, since it is noted about once a day; those who
+/// flood the cache with new manifests take nothing from those who use it.
+const STAYS: Duration = Duration::from_secs(2 * 24 * 3600);
+/// When all together weigh more than this, those that were not asked for the longest go until they weigh less.
+const ROOM: Room = Room { high: CACHED_MAX / 4 * 3, low: CACHED_MAX / 2 };
 /// How often the leader looks.
 const EVERY: Duration = Duration::from_secs(3600);
 /// Manifests of one entry of the log, and of one look at the state.
@@ -39,6 +47,13 @@ enum ForgetError {
     State(#[from] StateError),
     #[error("propose")]
     Propose(#[from] ProposeError),
+}
+
+/// How much cached manifests may weigh.
+#[derive(Clone, Copy)]
+struct Room {
+    high: u64,
+    low: u64,
 }
 
 /// Notes what is asked for. Cheap to clone; its task ends with the last clone.
@@ -103,7 +118,7 @@ pub async fn run(metadata: Metadata) {
         if metadata.leadership().leader != Some(metadata.id()) {
             continue;
         }
-        match pass(&agreed).await {
+        match pass(&agreed, ROOM).await {
             Ok(0) => {}
             Ok(proposed) => tracing::info!(proposed, "cached manifests that nobody asked for were forgotten"),
             Err(error) => {
@@ -114,12 +129,13 @@ pub async fn run(metadata: Metadata) {
 }
 
 /// Goes once through all that is cached; how many were found that nobody asks for.
-async fn pass(agreed: &Agreement) -> Result<u64, ForgetError> {
+async fn pass(agreed: &Agreement, room: Room) -> Result<u64, ForgetError> {
+    let keep = crowded(agreed, room).await?;
     let mut after: Option<(RepoName, Digest)> = None;
     let mut proposed = 0;
     loop {
         let view = (agreed.confirmed)().await?;
-        let before = view.time()?.saturating_sub(KEEP.as_millis() as u64);
+        let before = view.time()?.saturating_sub(KEEP.as_millis() as u64).max(keep);
         let from = after.clone();
         // It reads many rows.
         let found = tokio::task::spawn_blocking(move || unused(&view, from, before)).await;
@@ -133,6 +149,61 @@ async fn pass(agreed: &Agreement) -> Result<u64, ForgetError> {
             return Ok(proposed);
         }
     }
+}
+
+/// The state time before which those that nobody asked for since must go to make room; 0 when there is enough.
+async fn crowded(agreed: &Agreement, room: Room) -> Result<u64, ForgetError> {
+    let view = (agreed.confirmed)().await?;
+    let weight = view.cached_bytes()?;
+    if weight <= room.high {
+        return Ok(0);
+    }
+    let limit = view.time()?.saturating_sub(STAYS.as_millis() as u64);
+    drop(view);
+    let (mut ages, mut after) = (BTreeMap::<u64, u64>::new(), None);
+    loop {
+        let view = (agreed.view)()?;
+        let from = after.take();
+        let looked = tokio::task::spawn_blocking(move || weighed(&view, from, limit)).await;
+        let (found, last) = looked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        for (asked_for, weight) in found {
+            *ages.entry(asked_for).or_default() += weight;
+        }
+        match last {
+            Some(last) => after = Some(last),
+            None => break,
+        }
+    }
+    let (mut excess, mut before) = (weight.saturating_sub(room.low), 0);
+    for (asked_for, weight) in ages {
+        if excess == 0 {
+            break;
+        }
+        before = asked_for + 1;
+        excess = excess.saturating_sub(weight);
+    }
+    tracing::warn!(
+        weight,
+        most = CACHED_MAX,
+        left = excess,
+        "cached manifests take much of their room in the state, and those that were not asked for the longest are forgotten; if it repeats, see who pulls so many images, and say with upstream.allow what may be pulled"
+    );
+    Ok(before)
+}
+
+/// Where to go on after a part; none after the last.
+type Next = Option<(RepoName, Digest)>;
+
+/// Of a part of what is cached, when each that may go was last asked for and what it weighs.
+fn weighed(view: &View, after: Next, limit: u64) -> Result<(Vec<(u64, u64)>, Next), StateError> {
+    let part = view.cached(CACHED, after.as_ref().map(|(repo, digest)| (repo, digest)), BATCH)?;
+    let last = part.last().filter(|_| part.len() == BATCH).map(|last| (last.repo.clone(), last.digest));
+    let mut found = Vec::new();
+    for one in part.into_iter().filter(|one| one.asked_for < limit) {
+        let row = view.manifest(&one.repo, &one.digest)?;
+        found.extend(row.map(|row| (one.asked_for, row.weight())));
+    }
+    Ok((found, last))
 }
 
 /// A part of what is cached.
@@ -190,8 +261,8 @@ mod tests {
         cached.into_iter().map(|one| one.digest).collect()
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_nobody_asks_for_is_forgotten_and_what_somebody_asks_for_is_not() {
+    /// A cluster of one.
+    async fn alone() -> (Metadata, tempfile::TempDir) {
         let (dir, me) = (tempfile::tempdir().unwrap(), NodeId(1));
         let metadata = Metadata::open(trow_raft::Settings::alone(me, dir.path())).await.unwrap();
         metadata.initialize(BTreeSet::from([me])).await.unwrap();
@@ -207,6 +278,12 @@ mod tests {
             peer: String::new(),
         };
         tokio::time::timeout(BOUND, metadata.birth(1, vec![member])).await.unwrap();
+        (metadata, dir)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_nobody_asks_for_is_forgotten_and_what_somebody_asks_for_is_not() {
+        let (metadata, _dir) = alone().await;
         let repo: RepoName = "f/quay.io/app".parse().unwrap();
         let [pulled, tagged, pinned, child] =
             ["pulled", "tagged", "pinned", "child"].map(|text| manifest(text, &[]));
@@ -227,7 +304,7 @@ mod tests {
 
         let days = |days: u32| Command::Tick { elapsed: (days * DAY).as_millis() as u64 };
         done(&metadata, days(25)).await;
-        assert_eq!(pass(&agreed).await.unwrap(), 0, "it is too early");
+        assert_eq!(pass(&agreed, ROOM).await.unwrap(), 0, "it is too early");
         asked.note(&repo, &pulled.digest);
         asked.note(&repo, &Digest::sha256(b"never here"));
         let noted = async {
@@ -238,13 +315,44 @@ mod tests {
         tokio::time::timeout(BOUND, noted).await.expect("it is noted");
         done(&metadata, days(6)).await;
 
-        assert_eq!(pass(&agreed).await.unwrap(), 2);
+        assert_eq!(pass(&agreed, ROOM).await.unwrap(), 2);
         let digests = |of: &[&NewManifest]| of.iter().map(|one| one.digest).collect::<BTreeSet<_>>();
         assert_eq!(left(&metadata), digests(&[&pulled, &pinned, &child]), "the child was named until now");
-        assert_eq!(pass(&agreed).await.unwrap(), 1);
+        assert_eq!(pass(&agreed, ROOM).await.unwrap(), 1);
         assert_eq!(left(&metadata), digests(&[&pulled, &pinned]));
         done(&metadata, days(31)).await;
-        assert_eq!(pass(&agreed).await.unwrap(), 1);
+        assert_eq!(pass(&agreed, ROOM).await.unwrap(), 1);
         assert_eq!(left(&metadata), digests(&[&pinned]));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn when_there_are_too_many_the_least_recently_wanted_go_first() {
+        let (metadata, _dir) = alone().await;
+        let repo: RepoName = "f/quay.io/app".parse().unwrap();
+        let agreed = Agreement::from(&metadata);
+        let days = |days: u32| Command::Tick { elapsed: (days * DAY).as_millis() as u64 };
+        // One a day, each of the same weight.
+        let all: Vec<NewManifest> = (0..10).map(|n| manifest(&n.to_string(), &[])).collect();
+        for one in &all {
+            let (repo, manifest) = (repo.clone(), one.clone());
+            done(&metadata, Command::PutCached { repo, manifest, tag: None }).await;
+            done(&metadata, days(1)).await;
+        }
+        let pin = (repo.clone(), Reference::Digest(all[1].digest));
+        done(&metadata, Command::SetPins { add: vec![pin], remove: Vec::new() }).await;
+        // The oldest is asked for again.
+        done(&metadata, Command::WantCached { manifests: vec![(repo.clone(), all[0].digest)] }).await;
+        let one = all[0].weight();
+        assert_eq!(metadata.local().cached_bytes().unwrap(), 10 * one);
+        let kept = |numbers: &[usize]| numbers.iter().map(|n| all[*n].digest).collect::<BTreeSet<_>>();
+        let room = |high: u64, low: u64| Room { high: high * one, low: low * one };
+        assert_eq!(pass(&agreed, room(10, 5)).await.unwrap(), 0, "there is room");
+        // Four must go, of which one is pinned; it is made up for the next time.
+        assert_eq!(pass(&agreed, room(9, 6)).await.unwrap(), 3);
+        assert_eq!(left(&metadata), kept(&[0, 1, 5, 6, 7, 8, 9]));
+        // What was asked for in the last days stays, however much it is.
+        assert_eq!(pass(&agreed, room(0, 0)).await.unwrap(), 3);
+        assert_eq!(left(&metadata), kept(&[0, 1, 8, 9]));
+        assert_eq!(metadata.local().cached_bytes().unwrap(), 4 * one);
     }
 }

@@ -197,6 +197,12 @@ impl Recorder {
                     self.meter.recorded(Recorded::Dropped);
                     Attempt::Moved
                 }
+                // The leader makes room and says so (`forget`).
+                Outcome::Refused(refusal @ Refusal::TooMany { .. }) => {
+                    self.meter.recorded(Recorded::Failed);
+                    debug!(%repo, digest = %wanted.digest, %refusal, "a cached manifest is served from memory alone: the state takes no more of them");
+                    Attempt::Never
+                }
                 Outcome::Refused(refusal) => {
                     self.meter.recorded(Recorded::Failed);
                     warn!(%repo, digest = %wanted.digest, %refusal, "the state does not take a cached manifest, which is served from memory alone; report this line");

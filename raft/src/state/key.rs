@@ -106,6 +106,7 @@ pub(super) mod meta {
     pub(crate) const AWAY: &[u8] = b"away";
     pub(crate) const LOST: &[u8] = b"lost";
     pub(crate) const PINS: &[u8] = b"pins";
+    pub(crate) const CACHED_BYTES: &[u8] = b"cached_bytes";
     pub(crate) const POLICY: &[u8] = b"policy";
     pub(crate) const VERDICTS: &[u8] = b"verdicts";
 

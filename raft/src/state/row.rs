@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use super::StateError;
 use crate::codec::{digest_bytes, digest_from};
+use crate::command::NewManifest;
 use crate::digest::Digest;
 use crate::id::{Generation, NodeId};
 use crate::member::{Member, MemberState, Owner, Partition};
@@ -58,6 +59,27 @@ pub struct ManifestRow {
     pub blobs: Vec<Digest>,
     /// Manifests it needs, ascending.
     pub children: Vec<Digest>,
+}
+
+/// What a row and each edge of a manifest takes besides its bytes, roughly.
+const EDGE: u64 = 256;
+
+impl ManifestRow {
+    /// About how many bytes of the state are there because of it.
+    pub fn weight(&self) -> u64 {
+        weight(self.size, &self.blobs, &self.children)
+    }
+}
+
+impl NewManifest {
+    /// As [`ManifestRow::weight`], once it is recorded.
+    pub fn weight(&self) -> u64 {
+        weight(self.bytes.len() as u64, &self.blobs, &self.children)
+    }
+}
+
+fn weight(size: u64, blobs: &[Digest], children: &[Digest]) -> u64 {
+    size + EDGE * (1 + blobs.len() + children.len()) as u64
 }
 
 /// Where a tag points.

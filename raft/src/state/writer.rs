@@ -137,6 +137,11 @@ impl<'t> Writer<'t> {
         self.set_number(Table::Meta, key, value.wrapping_add(plus).wrapping_sub(minus))
     }
 
+    /// Counts what cached manifests take: `plus` instead of `minus`.
+    pub(super) fn count_cached(&mut self, plus: u64, minus: u64) -> Result<(), StateError> {
+        self.add(meta::CACHED_BYTES, plus, minus)
+    }
+
     /// Writes (or removes) a blob with its away holders, keeping the counts.
     pub(super) fn set_blob(&mut self, digest: &Digest, row: Option<&BlobRow>) -> Result<(), StateError> {
         let old = self.blob(digest)?;

@@ -3,12 +3,13 @@
 //! Always holds: from the level that brought the cache on, a repository whose name says that it is
 //! an upstream's has manifests, tags and their edges, and never a link, since what is cached of its
 //! blobs is each node's own business. Each manifest that was recorded here says when somebody last
-//! asked for it. Never does: ask whether the tag that a manifest came by is still that of the
+//! asked for it, and what all of them take together is counted and has a bound. Never does: ask whether the tag that a manifest came by is still that of the
 //! upstream, which whoever proposes has done.
 
 use super::{Context, Effect, manifests, pins, tags};
 use crate::command::{NewManifest, Refusal};
 use crate::digest::Digest;
+use crate::limits::CACHED_MAX;
 use crate::name::{RepoName, Tag};
 use crate::state::StateError;
 use crate::state::key::{self, Table, meta};
@@ -43,8 +44,19 @@ pub(super) fn put(
             return Ok(Err(Refusal::ConditionFailed { current }));
         }
     }
+    let at = key::repo_digest(repo, &manifest.digest);
+    let weight = |writer: &Writer<'_>| -> Result<u64, StateError> {
+        Ok(writer.manifest(repo, &manifest.digest)?.map_or(0, |row| row.weight()))
+    };
+    let is_known = writer.has(Table::Cached, &at)?;
+    let before = if is_known { weight(writer)? } else { 0 };
+    if !is_known && writer.number(Table::Meta, meta::CACHED_BYTES)? + manifest.weight() > CACHED_MAX {
+        return Ok(Err(Refusal::TooMany { limit: CACHED_MAX }));
+    }
     let stored = manifests::store(writer, cx, repo, manifest)?;
-    asked_for(writer, cx, &key::repo_digest(repo, &manifest.digest))?;
+    asked_for(writer, cx, &at)?;
+    let after = weight(writer)?;
+    writer.count_cached(after, before)?;
     let moved = match tag {
         Some((tag, _)) => Some(tags::set(writer, cx, repo, tag, &manifest.digest)?),
         None => None,

@@ -174,8 +174,8 @@ pub(super) fn remove(
     if !writer.has_prefix(Table::BodyIn, &body)? {
         writer.remove(Table::Body, &body)?;
     }
-    if repo.is_cached() {
-        writer.remove(Table::Cached, &prefix)?;
+    if repo.is_cached() && writer.remove(Table::Cached, &prefix)? {
+        writer.count_cached(0, row.weight())?;
     }
     Ok(true)
 }

@@ -3,7 +3,7 @@
 use super::bench::{Bench, commit, held_by, manifest, put, repo, tag};
 use crate::command::{Command, NewManifest, Outcome, Refusal};
 use crate::digest::Digest;
-use crate::limits::PINS_MAX;
+use crate::limits::{CACHED_MAX, PINS_MAX};
 use crate::name::{Reference, RepoName};
 use crate::planted::Planted;
 use crate::state::{Import, State, View};
@@ -324,4 +324,54 @@ fn what_is_cached_and_pinned_travels_with_the_state() {
     assert_eq!(super::file::rows(&again.view().unwrap()), super::file::rows(&bench.view()));
     assert_eq!(again.view().unwrap().pinned().unwrap(), bench.view().pinned().unwrap());
     assert_eq!(again.view().unwrap().pinned().unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_cached_has_a_bound_and_room_comes_back() {
+    let mut bench = bench();
+    let padded = |n: usize| manifest(&format!("{n} {}", "x".repeat(100_000)), &[blob("a")], &[]);
+    let mut index = 0;
+    let full = loop {
+        match bench.run(cache(NGINX, &padded(index), None)) {
+            Outcome::Done => index += 1,
+            Outcome::Refused(refusal) => break refusal,
+        }
+        assert!(index < 100, "there is no end of it");
+    };
+    assert_eq!(full, Refusal::TooMany { limit: CACHED_MAX });
+    let held = bench.view().cached_bytes().unwrap();
+    assert!(held <= CACHED_MAX && held > CACHED_MAX - 101_000, "{held}");
+    assert!(bench.view().manifest(&repo(NGINX), &padded(index).digest).unwrap().is_none());
+    // Another name's manifest with the same bytes is one more; one that is small finds room.
+    assert_eq!(refused(bench.run(cache("f/quay.io/x", &padded(0), None))), full);
+    let small = manifest("small", &[], &[]);
+    bench.done(cache(NGINX, &small, Some(("t", 0))));
+    // What is there may be recorded again, under a tag too, and counts once, also as another type.
+    let held = bench.view().cached_bytes().unwrap();
+    bench.done(cache(NGINX, &padded(0), Some(("u", 0))));
+    let mut other = padded(1);
+    (other.media_type, other.blobs) = ("other".into(), vec![]);
+    bench.done(cache(NGINX, &other, None));
+    assert_eq!(bench.view().cached_bytes().unwrap(), held - 256, "one edge less");
+    // Pushed ones have no part in it.
+    let own = manifest(&"y".repeat(200_000), &[], &[]);
+    bench.done(put("app", &own, &["v1"]));
+    bench.done(Command::DeleteManifest { repo: repo("app"), digest: own.digest });
+    assert_eq!(bench.view().cached_bytes().unwrap(), held - 256);
+    // Room comes back, however they go; what is pinned stays.
+    bench.done(Command::SetPins {
+        add: vec![(repo(NGINX), Reference::Digest(padded(2).digest))],
+        remove: vec![],
+    });
+    bench.done(drop_all(NGINX, &[&padded(0)]));
+    bench.done(cache(NGINX, &padded(index), None));
+    bench.done(Command::Tick { elapsed: 9 });
+    let all: Vec<_> = (0..=index).map(|n| (repo(NGINX), padded(n).digest)).collect();
+    bench.done(Command::ReclaimCached { manifests: all, before: 9 });
+    let left = bench.view().cached("f/", None, 99).unwrap();
+    let left: Vec<_> = left.into_iter().map(|one| one.digest).collect();
+    let mut expect = [padded(2).digest, small.digest];
+    expect.sort();
+    assert_eq!(left, expect);
+    assert_eq!(bench.view().cached_bytes().unwrap(), padded(2).weight() + small.weight());
 }

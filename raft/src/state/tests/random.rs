@@ -278,6 +278,11 @@ fn check(view: &View, hash_now: u64) {
     let of_upstreams = of_upstreams.filter(|key| key::split_repo(key).unwrap().0.is_cached());
     assert_eq!(of_upstreams.collect::<BTreeSet<_>>(), keys(Table::Cached));
     assert_eq!(view.cached("f/", None, 100).unwrap().len(), keys(Table::Cached).len());
+    let weights = of(Table::Cached).map(|(_, at, _)| {
+        let row = of(Table::Manifest).find(|(_, key, _)| key == at).map(|(_, _, value)| value);
+        ManifestRow::decode(row.unwrap()).unwrap().weight()
+    });
+    assert_eq!(weights.sum::<u64>(), view.cached_bytes().unwrap());
     assert_eq!(view.pins().unwrap().len() as u64, view.pin_count().unwrap());
     for (name, digest) in view.pinned().unwrap() {
         assert!(view.manifest(&name, &digest).unwrap().is_some(), "a pin keeps what is not there");

@@ -83,6 +83,12 @@ impl View {
         self.rows.number(Table::Cached, &at).map(Some)
     }
 
+    /// What cached manifests take together, as [`crate::state::ManifestRow::weight`] counts them; at most
+    /// [`crate::limits::CACHED_MAX`].
+    pub fn cached_bytes(&self) -> Result<u64, StateError> {
+        self.rows.number(Table::Meta, meta::CACHED_BYTES)
+    }
+
     /// At most `limit` repositories of upstream registries after `after`, in byte order.
     pub fn cached_repos(&self, after: Option<&str>, limit: usize) -> Result<Vec<RepoName>, StateError> {
         let to = key::after_prefix(CACHED.as_bytes());

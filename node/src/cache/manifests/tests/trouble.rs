@@ -6,7 +6,7 @@ use trow_api::pull::PullError;
 use trow_raft::{NodeId, RepoName};
 
 use super::fake::{Mood, blob, image, index};
-use super::world::{BOUND, World, name};
+use super::world::{BOUND, World, name, until};
 use crate::upstream::HostSettings;
 
 /// Moods in which an upstream gives no answer, and what is told of each.
@@ -215,6 +215,32 @@ async fn without_a_quorum_a_pull_goes_on_unrecorded() {
     // It is recorded once there is a quorum again, without anybody asking.
     world.quorum(true);
     world.recorded("app", "1", &made).await;
+}
+
+#[tokio::test]
+async fn when_the_state_takes_no_more_a_pull_goes_on_unrecorded() {
+    let world = World::new().await;
+    world.full(true);
+    let made = image(&["config", "layer"]);
+    world.upstream.has("app", "1", &made);
+    for node in [1, 2, 3] {
+        for reference in ["1", &made.digest.to_string()] {
+            let pulled = world.get(node, "app", reference).await.unwrap();
+            assert_eq!((pulled.bytes, pulled.stale), (Some(made.bytes.clone()), None));
+        }
+        let (digest, size) = blob("layer");
+        assert_eq!(world.node(node).listed(&name("app"), &digest).await.unwrap(), Some(size));
+    }
+    assert_eq!(world.upstream.asked().len(), 2, "{:?}", world.upstream.asked());
+    assert_eq!(world.view().manifest(name("app").local(), &made.digest).unwrap(), None);
+    // Once there is room it is recorded when somebody asks for it, after a while.
+    world.full(false);
+    world.passes(61);
+    for node in [1, 2, 3] {
+        world.get(node, "app", &made.digest.to_string()).await.unwrap();
+    }
+    until(|| world.view().manifest(name("app").local(), &made.digest).unwrap().is_some()).await;
+    assert_eq!(world.upstream.asked().len(), 2, "{:?}", world.upstream.asked());
 }
 
 #[tokio::test]

@@ -14,10 +14,12 @@ use tower::ServiceExt as _;
 use trow_api::pull::{PullError, Pulled, UpstreamName};
 use trow_api::route::Reference;
 use trow_raft::command::LEVEL;
+use trow_raft::limits::CACHED_MAX;
 use trow_raft::metadata::{PeerId, ProposeError};
 use trow_raft::state::{ApplyEntry, State, View};
 use trow_raft::{
-    Applied, ClusterId, Command, Digest, Envelope, Member, MemberState, NodeId, Outcome, Planted, RepoName,
+    Applied, ClusterId, Command, Digest, Envelope, Member, MemberState, NodeId, Outcome, Planted, Refusal,
+    RepoName,
 };
 
 use super::super::{Manifests, Parts};
@@ -48,6 +50,7 @@ struct Ledger {
     state: State,
     index: Mutex<u64>,
     quorum: AtomicBool,
+    full: AtomicBool,
 }
 
 impl Ledger {
@@ -77,7 +80,15 @@ fn agreement(ledger: &Arc<Ledger>) -> Agreement {
         }),
         propose: Arc::new(move |_, command| {
             let quorum = proposed.quorum.load(Ordering::SeqCst);
-            let applied = if quorum { Ok(proposed.propose(command)) } else { Err(ProposeError::NoLeader) };
+            let full = proposed.full.load(Ordering::SeqCst) && matches!(command, Command::PutCached { .. });
+            let applied = match quorum {
+                true if full => {
+                    let refusal = Refusal::TooMany { limit: CACHED_MAX };
+                    Ok(Applied { index: *proposed.index.lock().unwrap(), outcome: Outcome::Refused(refusal) })
+                }
+                true => Ok(proposed.propose(command)),
+                false => Err(ProposeError::NoLeader),
+            };
             async move { applied }.boxed()
         }),
     }
@@ -168,7 +179,12 @@ impl World {
         change(&mut settings);
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(&dir.path().join("state.redb"), Planted::NONE).unwrap();
-        let ledger = Arc::new(Ledger { state, index: Mutex::new(0), quorum: AtomicBool::new(true) });
+        let ledger = Arc::new(Ledger {
+            state,
+            index: Mutex::new(0),
+            quorum: AtomicBool::new(true),
+            full: AtomicBool::new(false),
+        });
         let done = |command| assert_eq!(ledger.propose(command).outcome, Outcome::Done);
         done(Command::Birth { cluster: ClusterId(1), rf: 3, level: LEVEL });
         let mut world = World {
@@ -243,6 +259,11 @@ impl World {
 
     pub fn quorum(&self, there_is: bool) {
         self.ledger.quorum.store(there_is, Ordering::SeqCst);
+    }
+
+    /// The state takes no more cached manifests, or does again.
+    pub fn full(&self, is_full: bool) {
+        self.ledger.full.store(is_full, Ordering::SeqCst);
     }
 
     pub fn view(&self) -> View {
