@@ -10,6 +10,7 @@ mod cache;
 pub mod document;
 mod health;
 mod members;
+pub mod policy;
 pub mod report;
 mod status;
 mod warm;
@@ -24,6 +25,7 @@ use axum::{Json, Router, routing::any};
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, StatusCode};
 use trow_api::auth::Action;
+use trow_api::policy::Invalid;
 use trow_api::{Access, Error, Problem};
 use trow_raft::{Applied, Digest, Metadata, NoQuorum, NodeId, Outcome, ProposeError, Refusal};
 
@@ -101,10 +103,14 @@ async fn serve(
         (&Method::POST, ["members", node, "drain"]) => admin.drain(node).await,
         (&Method::DELETE, ["members", node]) => admin.remove(node).await,
         (&Method::POST, ["cache", "warm"]) => admin.warm(body).await,
+        (&Method::GET, ["policy"]) => admin.policy().await.map(json),
+        (&Method::PUT, ["policy"]) => admin.set_policy(&head.uri, body).await,
+        (&Method::POST, ["policy", "explain"]) => admin.explain(body).await.map(json),
         (
             _,
-            ["status" | "health" | "cache"]
+            ["status" | "health" | "cache" | "policy"]
             | ["cache", "pins" | "warm"]
+            | ["policy", "explain"]
             | ["blobs", _]
             | ["members", _, "drain"]
             | ["members", _],
@@ -135,6 +141,8 @@ enum AdminError {
     NotFound(String),
     #[error("{0}")]
     Conflict(String),
+    #[error("the policy is wrong in {} places", .0.len())]
+    Policy(Vec<Invalid>),
     #[error("{0}")]
     Unavailable(String),
     #[error("the state cannot be read")]
@@ -154,6 +162,7 @@ impl IntoResponse for AdminError {
             AdminError::Method => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
             AdminError::BadRequest(_) => (StatusCode::BAD_REQUEST, "INVALID"),
             AdminError::Conflict(_) => (StatusCode::CONFLICT, "CONFLICT"),
+            AdminError::Policy(invalid) => return wrong(invalid),
             AdminError::Unavailable(why) => {
                 return Error::new(Problem::Unavailable, why.clone()).into_response();
             }
@@ -162,6 +171,19 @@ impl IntoResponse for AdminError {
         let body = serde_json::json!({ "errors": [{ "code": code, "message": self.to_string() }] });
         (status, Json(body)).into_response()
     }
+}
+
+/// A policy that is refused: an error for each wrong place.
+fn wrong(invalid: &[Invalid]) -> Response {
+    let errors: Vec<serde_json::Value> = invalid
+        .iter()
+        .map(|wrong| {
+            let Invalid { field, line, column, .. } = wrong;
+            let detail = serde_json::json!({ "field": field, "line": line, "column": column });
+            serde_json::json!({ "code": "POLICY_INVALID", "message": wrong.to_string(), "detail": detail })
+        })
+        .collect();
+    (StatusCode::BAD_REQUEST, Json(serde_json::json!({ "errors": errors }))).into_response()
 }
 
 impl From<ProposeError> for AdminError {

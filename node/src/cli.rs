@@ -9,6 +9,7 @@ mod cache;
 mod client;
 mod cluster;
 mod node_config;
+mod policy;
 mod reach;
 mod serve;
 mod status;
@@ -89,6 +90,9 @@ enum Action {
     /// See what is cached of other registries, keep it, or drop it
     #[command(subcommand)]
     Cache(cache::Cache),
+    /// See and set which images may run, and ask what is decided about one
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Print or write the files by which containerd, CRI-O or Docker pull through Trow
     NodeConfig(node_config::NodeConfig),
     /// Measure a registry from outside, alone or beside another one
@@ -186,6 +190,7 @@ impl Cli {
             Action::Blob(blob) => blob.run(),
             Action::Warm(warm) => warm.run(),
             Action::Cache(cache) => cache.run(),
+            Action::Policy(policy) => policy.run(),
             Action::NodeConfig(config) => config.run(),
             Action::Bench(bench) => bench.run(),
             Action::Completions { shell } => {
@@ -298,6 +303,13 @@ mod tests {
             "cache purge --host localhost:5001",
             "cache purge --all --output json",
             "node-config containerd --mirror http://a:1 --mirror https://b --upstream quay.io,_default --ca f --user u --password-file f --write d --force",
+            "policy get --output json",
+            "policy set policy.yaml --revision 12",
+            "policy diff -",
+            "policy test --file policy.yaml nginx quay.io/a:1 --namespace dev-1 --output json",
+            "policy explain nginx --namespace dev-1",
+            "policy convert trow.yaml",
+            "policy schema",
             "node-config crio --output json",
             "warm nginx quay.io/a/b:1.2 --platform linux/amd64 --platform linux/arm/v7 --output json",
             "warm registry.example.com:5000/a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 --all-platforms",

@@ -8,6 +8,8 @@ mod dev;
 mod moved;
 #[path = "program/node_config.rs"]
 mod node_config;
+#[path = "program/policy.rs"]
+mod policy;
 #[path = "program/run.rs"]
 mod run;
 #[path = "program/typed.rs"]
@@ -27,7 +29,7 @@ const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/trow.toml");
 #[test]
 fn help_names_every_command() {
     let help = trow(&["--help"]).expect(0);
-    for command in ["serve", "dev", "cluster", "blob", "cache", "node-config", "completions"] {
+    for command in ["serve", "dev", "cluster", "blob", "cache", "policy", "node-config", "completions"] {
         assert!(help.out.contains(&format!("\n  {command} ")), "{command} is missing in:\n{}", help.out);
     }
     let help = trow(&["cluster", "--help"]).expect(0);

@@ -19,7 +19,7 @@ pub(super) enum ByName<'s> {
 /// Decides as far as the name goes.
 pub(super) fn by_name<'s>(scope: &'s Scope, image: &ImageName) -> ByName<'s> {
     let ruling = scope.rules.of(image);
-    let bare = format!("{}/{}", image.host, image.path);
+    let bare = || format!("{}/{}", image.host, image.path);
     match (ruling, scope.default) {
         (Some(ruling), _) if ruling.verdict == Verdict::Deny => {
             let why =
@@ -28,7 +28,8 @@ pub(super) fn by_name<'s>(scope: &'s Scope, image: &ImageName) -> ByName<'s> {
         }
         (None, Verdict::Deny) => {
             let why = format!(
-                "no rule allows it: use an image that one does, or have one added that matches {bare}"
+                "no rule allows it: use an image that one does, or have one added that matches {}",
+                bare()
             );
             return ByName::Denied(Rule::Default, why);
         }
@@ -37,6 +38,7 @@ pub(super) fn by_name<'s>(scope: &'s Scope, image: &ImageName) -> ByName<'s> {
     let tag = image.tag.as_ref().map(|tag| tag.as_str());
     let forbidden = tag.and_then(|tag| scope.forbid_tags.iter().find(|glob| glob.matches(tag)));
     if let Some(glob) = forbidden {
+        let bare = bare();
         let why = format!("name the version that you mean, as {bare}:<version> or {bare}@sha256:<digest>");
         return ByName::Denied(Rule::ForbidTags(glob.as_str().into()), why);
     }

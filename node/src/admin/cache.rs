@@ -59,7 +59,7 @@ impl Admin {
 }
 
 /// The query, all of it.
-fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, AdminError> {
+pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, AdminError> {
     let read = Query::<T>::try_from_uri(uri);
     read.map(|Query(query)| query).map_err(|error| AdminError::BadRequest(error.body_text()))
 }

@@ -4,6 +4,7 @@
 //! 16 hex digits. Fields are only ever added.
 
 pub mod cache;
+pub mod policy;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,9 @@ pub struct StatusDocument {
     pub partitions: PartitionsDocument,
     /// Digests, not copies.
     pub blobs: BlobsDocument,
+    /// The revision of the policy; null while none is set and every image may run.
+    #[serde(default)]
+    pub policy_revision: Option<u64>,
 }
 
 impl StatusDocument {

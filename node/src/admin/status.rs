@@ -84,6 +84,7 @@ impl Facts {
                 lost: view.lost_count()?,
                 cached: self.answers.values().map(MemberReport::cached).sum(),
             },
+            policy_revision: view.policy_revision()?,
         })
     }
 

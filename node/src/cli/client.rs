@@ -135,8 +135,25 @@ impl Client {
     /// # Errors
     /// See [`Unanswered`].
     pub async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Unanswered> {
+        self.answer(self.request(method, path)).await
+    }
+
+    /// Sends `body` to `path` below the administration.
+    ///
+    /// # Errors
+    /// See [`Unanswered`].
+    pub async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<T, Unanswered> {
+        self.answer(self.request(method, path).body(body)).await
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Unanswered> {
         let no_server = |error| self.no_server(&error);
-        let reply = self.request(method, path).send().await.map_err(no_server)?;
+        let reply = request.send().await.map_err(no_server)?;
         let status = reply.status();
         let body = reply.bytes().await.map_err(no_server)?;
         if !status.is_success() {
@@ -190,9 +207,8 @@ impl Client {
 
     /// What an answer says that is none.
     fn refusal(&self, status: StatusCode, body: &[u8]) -> Unanswered {
-        let said: Option<String> = serde_json::from_slice::<serde_json::Value>(body)
-            .ok()
-            .and_then(|json| Some(json.get("errors")?.get(0)?.get("message")?.as_str()?.to_owned()));
+        let said: Option<String> =
+            serde_json::from_slice::<serde_json::Value>(body).ok().as_ref().and_then(messages);
         match (status, said) {
             (StatusCode::UNAUTHORIZED, _) => Unanswered::Refused(match &self.token {
                 Some(token) => format!(
@@ -218,6 +234,13 @@ impl Client {
             (status, None) => Unanswered::Refused(format!("the server answered {status}")),
         }
     }
+}
+
+/// All that an answer's errors say, a line each; none when it has none.
+fn messages(answer: &serde_json::Value) -> Option<String> {
+    let errors = answer.get("errors")?.as_array()?.iter();
+    let messages: Option<Vec<&str>> = errors.map(|error| error.get("message")?.as_str()).collect();
+    messages.filter(|messages| !messages.is_empty()).map(|messages| messages.join("\n"))
 }
 
 fn strange(error: serde_json::Error) -> Unanswered {

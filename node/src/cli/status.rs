@@ -38,7 +38,8 @@ pub(super) fn shown(status: &StatusDocument) -> String {
          cluster     {}{stale}\n\
          quorum      {quorum}, leader {}, term {}, level {}, applied {}, state {} at {}{held_back}\n\
          partitions  {} of {} ready, {} moving\n\
-         blobs       {} durable ({}), factor {}, {} under-replicated, {} away, {} lost",
+         blobs       {} durable ({}), factor {}, {} under-replicated, {} away, {} lost\n\
+         policy      {}",
         verdict(status).line(status),
         members(status),
         status.cluster_id.as_deref().unwrap_or("(not born yet)"),
@@ -57,6 +58,10 @@ pub(super) fn shown(status: &StatusDocument) -> String {
         blobs.under_replicated,
         blobs.away,
         blobs.lost,
+        match status.policy_revision {
+            Some(revision) => format!("revision {revision}"),
+            None => "no policy is set: every image is allowed".to_owned(),
+        },
     )
 }
 

@@ -43,7 +43,16 @@ fn status(members: Vec<MemberDocument>) -> StatusDocument {
         members,
         partitions: PartitionsDocument { total: 1024, ready: 1024, moving: 0 },
         blobs: BlobsDocument { durable: 9, bytes: 1, under_replicated: 0, away: 0, lost: 0, cached: 0 },
+        policy_revision: None,
     }
+}
+
+#[test]
+fn the_policy_in_force_is_named() {
+    let alone = status(vec![member("n1")]);
+    assert!(shown(&alone).ends_with("\npolicy      no policy is set: every image is allowed"));
+    let set = StatusDocument { policy_revision: Some(12), ..alone };
+    assert!(shown(&set).ends_with("\npolicy      revision 12"));
 }
 
 /// The verdict, without the tables below it.

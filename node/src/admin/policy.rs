@@ -1,0 +1,119 @@
+//! `policy`: which images run, as the cluster agrees, and what it decides about an image.
+//!
+//! Always holds: what is set was read before, so that every node can; a change that names a revision replaces that
+//! one. Never does: judge what is reviewed; the webhooks do.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::Uri;
+use serde::Deserialize;
+use trow_api::policy::{self, Invalid, LENGTH_MAX, Policy};
+use trow_api::pull::ImageName;
+use trow_raft::{Command, Outcome, Refusal};
+
+use super::cache::query;
+use super::document::policy::{
+    DecisionDocument, ExplainDocument, ExplainRequest, PolicyDocument, PolicySetDocument,
+};
+use super::{ACTOR, Admin, AdminError, CONFIRM, SPREAD, accepted, logged};
+
+/// The most that is read of a question.
+const REQUEST: usize = 1 << 20;
+/// The most images of one.
+const IMAGES: usize = 1000;
+
+/// What must be replaced.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Base {
+    revision: Option<u64>,
+}
+
+impl Admin {
+    /// The policy, confirmed by a quorum.
+    pub(super) async fn policy(&self) -> Result<PolicyDocument, AdminError> {
+        let view = self.metadata.read(CONFIRM).await?;
+        let Some(row) = view.policy()? else { return Ok(PolicyDocument::default()) };
+        let text = String::from_utf8_lossy(&row.document).into_owned();
+        let warnings = Policy::parse(&text).map_or_else(unreadable, |policy| policy.warnings().to_vec());
+        Ok(PolicyDocument { revision: Some(row.revision), document: Some(text), warnings })
+    }
+
+    /// Replaces the policy; that of the revision which the query names, if it names one.
+    pub(super) async fn set_policy(&self, uri: &Uri, body: Body) -> Result<Response, AdminError> {
+        let base = query::<Base>(uri)?.revision;
+        let text = read(body, LENGTH_MAX).await?;
+        let converted = policy::convert(&text).map_err(AdminError::Policy)?;
+        let (document, converted) = match converted {
+            Some(document) => (document, true),
+            None => (text, false),
+        };
+        let policy = Policy::parse(&document).map_err(AdminError::Policy)?;
+        let applied =
+            self.metadata.propose(ACTOR, Command::SetPolicy { base, document: document.into() }).await?;
+        if let (Some(base), Outcome::Refused(Refusal::RevisionDiffers { current })) = (base, &applied.outcome)
+        {
+            return Err(AdminError::Conflict(differs(base, *current)));
+        }
+        let applied = accepted(applied)?;
+        self.metadata.wait_applied_everywhere(applied.index, SPREAD).await;
+        let warnings = policy.warnings().to_vec();
+        tracing::info!(revision = applied.index, warnings = warnings.len(), "the policy was set");
+        let log_id = applied.index;
+        Ok(logged(PolicySetDocument { revision: log_id, converted, warnings, log_id }, &applied))
+    }
+
+    /// What the policy decides about images.
+    pub(super) async fn explain(&self, body: Body) -> Result<ExplainDocument, AdminError> {
+        let text = read(body, REQUEST).await?;
+        let asked: ExplainRequest =
+            serde_json::from_str(&text).map_err(|error| AdminError::BadRequest(error.to_string()))?;
+        if asked.images.is_empty() || asked.images.len() > IMAGES {
+            let why = format!("between 1 and {IMAGES} images can be asked about at once");
+            return Err(AdminError::BadRequest(why));
+        }
+        let row = self.metadata.read(CONFIRM).await?.policy()?;
+        let policy = match &row {
+            Some(row) => {
+                Policy::parse(&String::from_utf8_lossy(&row.document)).map_err(AdminError::Policy)?
+            }
+            None => Policy::allow_all(),
+        };
+        let namespace = asked.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        let decisions = asked.images.iter().map(|image| by_name(&policy, image, &namespace)).collect();
+        Ok(ExplainDocument { revision: row.map(|row| row.revision), namespace, decisions })
+    }
+}
+
+/// Where images run of which nobody says where.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// What the policy decides by the name of an image, and what it requires besides.
+pub fn by_name(policy: &Policy, image: &str, namespace: &str) -> DecisionDocument {
+    let (decision, unchecked) = match image.parse::<ImageName>() {
+        Ok(name) => policy.decide_by_name(&name, namespace),
+        Err(why) => (policy.decide_unreadable(&why, namespace), Default::default()),
+    };
+    DecisionDocument::new(image, &decision, &unchecked)
+}
+
+fn unreadable(invalid: Vec<Invalid>) -> Vec<String> {
+    invalid.iter().map(|invalid| format!("this version cannot read it: {invalid}")).collect()
+}
+
+fn differs(base: u64, current: u64) -> String {
+    match (base, current) {
+        (_, 0) => format!("there is no policy yet, and revision {base} was to be replaced: name revision 0"),
+        (0, _) => format!("there is a policy, of revision {current}: look at it, and name that revision"),
+        _ => format!(
+            "the policy has revision {current} now, not {base}: look at what changed, and name that revision"
+        ),
+    }
+}
+
+/// A body of text, within bounds.
+async fn read(body: Body, limit: usize) -> Result<String, AdminError> {
+    let bad = |why: String| AdminError::BadRequest(format!("the request cannot be read: {why}"));
+    let bytes = axum::body::to_bytes(body, limit).await.map_err(|error| bad(error.to_string()))?;
+    String::from_utf8(bytes.into()).map_err(|_| bad("it is not UTF-8".to_owned()))
+}
