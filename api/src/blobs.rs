@@ -13,7 +13,7 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
-use trow_raft::{Algorithm, Applied, Digest, RepoName};
+use trow_raft::{Algorithm, Applied, Digest, NodeId, RepoName, StateError};
 
 /// Bytes on their way. An error ends it: the rest will not come, and what came is not the whole.
 pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -26,6 +26,9 @@ pub trait Blobs: Send + Sync + 'static {
     /// The stream survives the loss of the node it reads from, and ends in an error rather than
     /// with a wrong byte.
     async fn open(&self, digest: &Digest, size: u64, range: Range<u64>) -> Result<ByteStream, ReadBlobError>;
+
+    /// The members that say now that they hold the blob; who does not answer in time is not among them.
+    async fn holders(&self, digest: &Digest) -> Result<Vec<NodeId>, StateError>;
 
     /// Opens an upload session. `hint` is the algorithm of the digest that will close it, when
     /// the client said so; without it any supported one may come.

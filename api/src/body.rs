@@ -55,7 +55,7 @@ impl Incoming {
     /// The whole body, if it has at most `max` bytes, and the room it takes until it is dropped.
     pub(crate) async fn whole(mut self, max: usize, room: &Room) -> Result<(Bytes, Taken), Error> {
         let too_large = || {
-            Error::new(Problem::ManifestTooLarge, format!("a manifest may have at most {max} bytes"))
+            Error::new(room.too_large, format!("a {} may have at most {max} bytes", room.what))
                 .detail(serde_json::json!({ "max": max }))
         };
         if self.length.is_some_and(|length| length > max as u64) {
@@ -80,19 +80,31 @@ impl Incoming {
 pub(crate) struct Room {
     bytes: Arc<Semaphore>,
     wait: Duration,
+    what: &'static str,
+    too_large: Problem,
 }
 
 /// Room that is given back when dropped.
 pub(crate) struct Taken(Option<OwnedSemaphorePermit>);
 
 impl Room {
-    /// Room for `bytes`, for which a body waits at most `wait`.
+    /// Room for `bytes`, for which a body waits at most `wait`; of manifests, as clients are told.
     pub(crate) fn new(bytes: usize, wait: Duration) -> Self {
-        Room { bytes: Arc::new(Semaphore::new(bytes)), wait }
+        Room {
+            bytes: Arc::new(Semaphore::new(bytes)),
+            wait,
+            what: "manifest",
+            too_large: Problem::ManifestTooLarge,
+        }
+    }
+
+    /// As [`Self::new`], of something else, of which one that is too large is this problem.
+    pub(crate) fn of(what: &'static str, too_large: Problem, bytes: usize, wait: Duration) -> Self {
+        Room { what, too_large, ..Room::new(bytes, wait) }
     }
 
     async fn take(&self, bytes: usize, taken: &mut Taken) -> Result<(), Error> {
-        let full = || Error::new(Problem::Unavailable, "too many manifests at once; try again");
+        let full = || Error::new(Problem::Unavailable, format!("too many {}s at once; try again", self.what));
         let wanted = u32::try_from(bytes).map_err(|_| full())?;
         let permit = tokio::time::timeout(self.wait, self.bytes.clone().acquire_many_owned(wanted)).await;
         let permit = permit.map_err(|_| full())?.map_err(|_| full())?;

@@ -59,6 +59,12 @@ problems! {
     TooManyTags = 414 "MANIFEST_INVALID";
     /// The tag is not where the condition says.
     ConditionFailed = 412 "PRECONDITION_FAILED";
+    /// Not a review that could be answered.
+    ReviewInvalid = 400 "UNSUPPORTED";
+    /// The review is larger than the limit.
+    ReviewTooLarge = 413 "SIZE_INVALID";
+    /// Sent as something else than it must be.
+    MediaTypeUnsupported = 415 "UNSUPPORTED";
     /// Not a repository name.
     NameInvalid = 400 "NAME_INVALID";
     /// There is no such repository.

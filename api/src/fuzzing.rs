@@ -201,6 +201,17 @@ fn reads_one_way(parsed: &Parsed, document: &[u8]) {
     assert!(!is_index || value["layers"].is_null() && value["config"].is_null(), "an image and an index");
 }
 
+/// The body of a request to a webhook: an image that is judged is a text of the object, at the place that it is said
+/// to be at, and a denied review has a uid to be answered by.
+pub fn reviews(bytes: &[u8]) -> bool {
+    let Some((object, images)) = crate::admission::judged_in(bytes) else { return false };
+    for (pointer, image) in images {
+        let at = object.pointer(&pointer);
+        assert!(at.and_then(serde_json::Value::as_str).unwrap_or_default() == image, "{pointer} is {at:?}");
+    }
+    true
+}
+
 #[cfg(test)]
 #[path = "../../chaos-tests/fuzz/replay.rs"]
 mod replay;
@@ -222,6 +233,11 @@ mod tests {
     #[test]
     fn the_corpus_of_queries_comes_back_through_the_link_to_a_next_page() {
         replay::corpus("queries", queries);
+    }
+
+    #[test]
+    fn the_corpus_of_reviews_names_images_where_they_are() {
+        replay::corpus("reviews", reviews);
     }
 
     #[test]

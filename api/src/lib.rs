@@ -25,6 +25,8 @@ mod graces;
 pub mod hot;
 mod reads;
 
+pub mod admission;
+
 mod access;
 pub mod auth;
 mod body;
@@ -44,6 +46,7 @@ pub mod policy;
 pub mod pull;
 pub mod signature;
 
+pub use admission::{Admission, AdmissionMetrics};
 pub use auth::{Access, AdminToken, Auth};
 pub use blobs::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
 pub use body::read_out;

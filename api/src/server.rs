@@ -101,19 +101,15 @@ pub const NODE: HeaderName = HeaderName::from_static("trow-node");
 
 /// The client listener's router. Needs a Tokio runtime.
 pub fn router(api: Api) -> Router {
-    let common = Arc::new(Common {
-        node: HeaderValue::from_str(&api.node).unwrap_or(HeaderValue::from_static("unnamed")),
-        metrics: api.metrics.clone(),
-        adopt: api.adopt,
-    });
+    let common = Common::new(&api.node, api.metrics.clone(), api.adopt);
     let admin = api.admin.clone();
     let endpoints = Arc::new(crate::endpoints::Endpoints::new(api));
-    Router::new()
-        .fallback(crate::endpoints::serve)
-        .with_state(endpoints)
-        .merge(admin)
-        .layer(middleware::from_fn(refuse))
-        .layer(middleware::from_fn_with_state(common, observe))
+    with_common(Router::new().fallback(crate::endpoints::serve).with_state(endpoints).merge(admin), common)
+}
+
+/// `router`, with what all requests and replies have in common.
+pub(crate) fn with_common(router: Router, common: Common) -> Router {
+    router.layer(middleware::from_fn(refuse)).layer(middleware::from_fn_with_state(Arc::new(common), observe))
 }
 
 /// In the extensions of a request that the listener could not read: it gets this problem with
@@ -129,10 +125,18 @@ pub async fn refuse(request: Request, next: Next) -> Response {
     }
 }
 
-struct Common {
+/// What that is made of.
+pub(crate) struct Common {
     node: HeaderValue,
     metrics: HttpMetrics,
     adopt: fn(&Span, &HeaderMap),
+}
+
+impl Common {
+    pub(crate) fn new(node: &str, metrics: HttpMetrics, adopt: fn(&Span, &HeaderMap)) -> Common {
+        let node = HeaderValue::from_str(node).unwrap_or(HeaderValue::from_static("unnamed"));
+        Common { node, metrics, adopt }
+    }
 }
 
 /// The endpoint's label, put on a reply by whoever knows it.

@@ -173,6 +173,11 @@ impl Blobs for Replicated {
         read::open((*me, store, agreed, peers), digest, size, range).await
     }
 
+    async fn holders(&self, digest: &Digest) -> Result<Vec<NodeId>, trow_raft::StateError> {
+        let (holders, _silent) = self.locate(digest).await?;
+        Ok(holders.into_iter().map(|holder| holder.node).collect())
+    }
+
     async fn start(&self, repo: &RepoName, hint: Option<Algorithm>) -> Result<UploadToken, UploadError> {
         let claimed = self.forward_begin(repo, hint).await.map_err(upload_error)?;
         Ok(self.token(repo, &claimed)?.0)

@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use trow_raft::{
-    Algorithm, Applied, Command, Digest, Evidence, Metadata, Outcome, ProposeError, Refusal, RepoName,
+    Algorithm, Applied, Command, Digest, Evidence, Metadata, NodeId, Outcome, ProposeError, Refusal,
+    RepoName, StateError,
 };
 
 use super::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
@@ -134,6 +135,11 @@ impl Blobs for Memory {
             chunks.push(Err(io::Error::new(io::ErrorKind::InvalidData, "the blob is damaged")));
         }
         Ok(Box::pin(stream::iter(chunks)))
+    }
+
+    async fn holders(&self, digest: &Digest) -> Result<Vec<NodeId>, StateError> {
+        let is_here = self.lock().blobs.contains_key(digest);
+        Ok(self.evidence.iter().filter(|_| is_here).map(|word| word.node).collect())
     }
 
     async fn start(&self, repo: &RepoName, _hint: Option<Algorithm>) -> Result<UploadToken, UploadError> {

@@ -48,7 +48,7 @@ pub struct InvalidImage {
 const SHOWN: usize = 300;
 
 impl InvalidImage {
-    fn new(text: &str, why: impl fmt::Display) -> Self {
+    pub(crate) fn new(text: &str, why: impl fmt::Display) -> Self {
         InvalidImage { text: text.chars().take(SHOWN).collect(), why: why.to_string() }
     }
 

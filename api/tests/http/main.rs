@@ -1,12 +1,16 @@
 //! The API over real HTTP on a loopback port, above one node's metadata and blobs in memory.
 
 mod peers;
+mod reviews;
 mod support;
+mod webhook;
 
+mod admission;
 mod blobs;
 mod conditional;
 mod deletes;
 mod errors;
+mod facts;
 mod fallback;
 mod graces;
 mod hostile;

@@ -1,0 +1,195 @@
+//! Finding out what a rule needs to know about an image, from what serves pulls.
+//!
+//! Always holds: what cannot be found out in time is unknown, which denies; an answer is of the same state that a
+//! pull at that moment would get. Never does: fetch blobs, or ask for what no rule needs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use tokio::time::{Instant, timeout_at};
+use trow_raft::{Digest, Metadata, RepoName, StateError, View};
+
+use super::names::Whose;
+use crate::blobs::Blobs;
+use crate::policy::{Fact, Facts, Needs};
+use crate::pull::{ImageName, PullError, UpstreamName, Upstreams};
+use crate::route::Reference;
+
+/// Blobs whose holders are asked for at the same time.
+const AT_ONCE: usize = 16;
+
+/// Where facts come from.
+#[derive(Clone)]
+pub(super) struct Sources {
+    pub(super) metadata: Metadata,
+    pub(super) blobs: Arc<dyn Blobs>,
+    pub(super) upstreams: Arc<dyn Upstreams>,
+}
+
+/// An image whose facts are wanted: its name, and whose it is.
+#[derive(Clone, Copy)]
+pub(super) struct Of<'a> {
+    pub(super) image: &'a ImageName,
+    pub(super) whose: &'a Whose,
+}
+
+impl Sources {
+    /// What `needs` asks for, by `deadline` at the latest.
+    pub(super) async fn find(&self, of: Of<'_>, needs: &Needs, deadline: Instant) -> Facts {
+        let (exists, digest, replicated) = tokio::join!(
+            wanted(needs.exists, deadline, self.exists(of)),
+            wanted(needs.digest, deadline, self.tag(of)),
+            wanted(needs.replicated, deadline, self.replicated(of)),
+        );
+        Facts { exists, digest, replicated, ..Facts::default() }
+    }
+
+    /// The digest that a pull gets.
+    pub(super) async fn pulled(&self, of: Of<'_>, deadline: Instant) -> Fact<Option<Digest>> {
+        wanted(true, deadline, async {
+            match reference(of.image) {
+                Some(reference) => self.resolve(of.whose, &reference).await,
+                None => Ok(None),
+            }
+        })
+        .await
+    }
+
+    async fn exists(&self, of: Of<'_>) -> Result<bool, String> {
+        match reference(of.image) {
+            Some(reference) => Ok(self.resolve(of.whose, &reference).await?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// What the tag stands for, whatever digest is written beside it.
+    async fn tag(&self, of: Of<'_>) -> Result<Option<Digest>, String> {
+        match &of.image.tag {
+            Some(tag) => self.resolve(of.whose, &Reference::Tag(tag.clone())).await,
+            None => Ok(of.image.digest),
+        }
+    }
+
+    /// The manifest that a pull of the reference gets.
+    async fn resolve(&self, whose: &Whose, reference: &Reference) -> Result<Option<Digest>, String> {
+        match whose {
+            Whose::Own(repo) => own(&self.metadata.local(), repo, reference).map_err(failed),
+            Whose::Upstream(name) => self.of_upstream(name, reference).await,
+            Whose::Elsewhere => {
+                Err("its name is too long for it to be pulled through this registry".to_owned())
+            }
+        }
+    }
+
+    async fn of_upstream(
+        &self,
+        name: &UpstreamName,
+        reference: &Reference,
+    ) -> Result<Option<Digest>, String> {
+        match self.upstreams.manifest(name, reference, true).await {
+            Ok(pulled) => Ok(Some(pulled.digest)),
+            Err(PullError::NotFound) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Whether every blob of the image is on all its owners, of which there are as many as there should be.
+    async fn replicated(&self, of: Of<'_>) -> Result<bool, String> {
+        let Whose::Own(repo) = of.whose else {
+            return Err(
+                "images of other registries are cached without a promise of copies: require it of images \
+                        that are pushed here"
+                    .to_owned(),
+            );
+        };
+        let Some(reference) = reference(of.image) else { return Ok(false) };
+        let blobs = match blobs(&self.metadata.local(), repo, &reference).map_err(failed)? {
+            Some(blobs) => blobs,
+            None => return Ok(false),
+        };
+        let mut checks = stream::iter(blobs).map(|digest| self.is_whole(digest)).buffer_unordered(AT_ONCE);
+        while let Some(whole) = checks.next().await {
+            if !whole.map_err(failed)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn is_whole(&self, digest: Digest) -> Result<bool, StateError> {
+        let owners = {
+            let view = self.metadata.local();
+            if view.blob(&digest)?.is_none_or(|row| row.lost) {
+                return Ok(false);
+            }
+            let members = view.members()?;
+            let goal = (view.rf()? as usize).min(members.iter().filter(|m| m.state.counts()).count());
+            let owners = view.partition(digest.partition())?.owners;
+            if owners.len() < goal {
+                return Ok(false);
+            }
+            owners
+        };
+        let holders = self.blobs.holders(&digest).await?;
+        Ok(owners.iter().all(|owner| holders.contains(&owner.node)))
+    }
+}
+
+/// What is pulled by a name: of a tag and a digest the digest counts.
+fn reference(image: &ImageName) -> Option<Reference> {
+    match (&image.digest, &image.tag) {
+        (Some(digest), _) => Some(Reference::Digest(*digest)),
+        (None, tag) => tag.clone().map(Reference::Tag),
+    }
+}
+
+/// The manifest that a name of ours stands for.
+fn own(view: &View, repo: &RepoName, reference: &Reference) -> Result<Option<Digest>, StateError> {
+    let digest = match reference {
+        Reference::Digest(digest) => Some(*digest),
+        Reference::Tag(tag) => view.tag(repo, tag)?.map(|row| row.digest),
+    };
+    let Some(digest) = digest else { return Ok(None) };
+    Ok(view.manifest(repo, &digest)?.map(|_| digest))
+}
+
+/// The blobs of a manifest, and of those manifests that it lists and that are here; none without the manifest.
+fn blobs(
+    view: &View,
+    repo: &RepoName,
+    reference: &Reference,
+) -> Result<Option<BTreeSet<Digest>>, StateError> {
+    let Some(root) = own(view, repo, reference)? else { return Ok(None) };
+    let (mut seen, mut blobs) = (BTreeSet::from([root]), BTreeSet::new());
+    let mut ahead = vec![root];
+    while let Some(digest) = ahead.pop() {
+        // What an index lists and is not here is pulled from nowhere, and needs no copies.
+        let Some(row) = view.manifest(repo, &digest)? else { continue };
+        blobs.extend(row.blobs);
+        ahead.extend(row.children.into_iter().filter(|child| seen.insert(*child)));
+    }
+    Ok(Some(blobs))
+}
+
+/// A state that cannot be read; the node's log has more.
+fn failed(cause: StateError) -> String {
+    tracing::error!(%cause, "a fact about an image could not be read from the state, so the image is denied; check the disk");
+    "this node failed; its log says how".to_owned()
+}
+
+/// A fact, if it is needed, by the deadline.
+async fn wanted<T>(
+    needed: bool,
+    deadline: Instant,
+    find: impl Future<Output = Result<T, String>>,
+) -> Fact<T> {
+    if !needed {
+        return Fact::NotAsked;
+    }
+    match timeout_at(deadline, find).await {
+        Ok(Ok(fact)) => Fact::Known(fact),
+        Ok(Err(why)) => Fact::Unknown(why),
+        Err(_) => Fact::Unknown("it took too long; try again".to_owned()),
+    }
+}

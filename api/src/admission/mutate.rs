@@ -1,0 +1,90 @@
+//! Rewriting the images of a Pod: a tag is given the digest that a pull gets now, and an image of another registry
+//! the name that it has in this one.
+//!
+//! Always holds: what was rewritten is not rewritten again; the tag stays beside the digest, so that rules for tags
+//! hold; the image as it was written is in an annotation; only what is there, and what the policy may let run, is
+//! rewritten. Never does: touch templates, which whoever keeps them elsewhere would see as changed, or mirror Pods,
+//! which a kubelet shows of what it runs anyway.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+
+use super::facts::Of;
+use super::images::Named;
+use super::judge::{AT_ONCE, Case, Judge};
+use super::names::{Meant, Whose};
+use crate::policy::{Fact, Mutate};
+use crate::pull::{Host, ImageName, UpstreamName};
+
+/// The annotation that has the images as they were written: an object by container, in JSON.
+pub const ORIGINAL_IMAGES: &str = "trow.io/original-images";
+/// What a kubelet's mirror Pods have.
+const MIRROR_POD: &str = "kubernetes.io/config.mirror";
+
+/// The operations of a JSON Patch that rewrite `images` of `pod`; none when there is nothing to rewrite.
+pub(super) async fn patch(judge: &Judge, case: Case<'_>, pod: &Value, images: &[Named]) -> Vec<Value> {
+    let mutate = case.standing.policy.mutate();
+    let annotations = pod.pointer("/metadata/annotations");
+    let is_mirror_pod = annotations.and_then(|all| all.get(MIRROR_POD)).is_some();
+    if is_mirror_pod || *mutate == Mutate::default() {
+        return Vec::new();
+    }
+    let rewritings: Vec<_> = images.iter().map(|named| rewrite(judge, case, mutate, &named.image)).collect();
+    let rewritten: Vec<Option<String>> = stream::iter(rewritings).buffered(AT_ONCE).collect().await;
+    let rewritten = images.iter().zip(rewritten).filter_map(|(named, image)| Some((named, image?)));
+    let rewritten: Vec<(&Named, String)> = rewritten.filter(|(named, image)| named.image != *image).collect();
+    if rewritten.is_empty() {
+        return Vec::new();
+    }
+    let replace =
+        |(named, image): &(&Named, String)| json!({ "op": "replace", "path": named.pointer, "value": image });
+    let mut operations: Vec<Value> = rewritten.iter().map(replace).collect();
+    operations.push(annotate(annotations, rewritten.iter().map(|(named, _)| *named)));
+    operations
+}
+
+/// What an image is called from now on; none when it stays as it is written.
+async fn rewrite(judge: &Judge, case: Case<'_>, mutate: &Mutate, text: &str) -> Option<String> {
+    let (written, meant) = judge.meant(text, case.others).ok()?;
+    let pin = mutate.tag_to_digest && written.digest.is_none();
+    let moved = mutate.mirror.as_ref().and_then(|mirror| at_mirror(mirror, &written, &meant));
+    if !(pin || moved.is_some()) || !judge.may_run(case, &meant) {
+        return None;
+    }
+    // A mirror that does not have it would make a Pod fail that starts without.
+    let of = Of { image: &meant.judged, whose: &meant.whose };
+    let Fact::Known(Some(digest)) = judge.sources.pulled(of, case.deadline).await else { return None };
+    let mut image = moved.unwrap_or(written);
+    if pin {
+        image.digest = Some(digest);
+    }
+    Some(image.to_string())
+}
+
+/// The name that an image of another registry has at `mirror`.
+fn at_mirror(mirror: &Host, written: &ImageName, meant: &Meant) -> Option<ImageName> {
+    let Whose::Upstream(upstream) = &meant.whose else { return None };
+    // What is written with a name of ours comes through us already.
+    let is_direct = UpstreamName::new(written.host.clone(), &written.path).as_ref() == Some(upstream);
+    is_direct.then(|| ImageName { host: mirror.clone(), path: upstream.local().clone(), ..written.clone() })
+}
+
+/// Records what was written, beside what an earlier rewriting recorded.
+fn annotate<'n>(annotations: Option<&Value>, rewritten: impl Iterator<Item = &'n Named>) -> Value {
+    let earlier = annotations.and_then(|all| all.get(ORIGINAL_IMAGES)).and_then(Value::as_str);
+    let earlier = earlier.and_then(|text| serde_json::from_str::<BTreeMap<String, String>>(text).ok());
+    let mut originals = earlier.unwrap_or_default();
+    for named in rewritten {
+        originals.insert(format!("{}/{}", named.bearer.list(), named.name), named.image.clone());
+    }
+    let originals = json!(originals).to_string();
+    match annotations {
+        Some(Value::Object(_)) => {
+            let path = format!("/metadata/annotations/{}", ORIGINAL_IMAGES.replace('/', "~1"));
+            json!({ "op": "add", "path": path, "value": originals })
+        }
+        _ => json!({ "op": "add", "path": "/metadata/annotations", "value": { ORIGINAL_IMAGES: originals } }),
+    }
+}
