@@ -98,12 +98,17 @@ pub struct Client {
     http: reqwest::Client,
 }
 
-/// An HTTP client whose requests end within `limit`.
-pub fn http(limit: Duration) -> reqwest::Client {
+/// Has TLS done by the one library that is built in; clients need it first.
+pub(crate) fn crypto() {
     static CRYPTO: OnceLock<()> = OnceLock::new();
     CRYPTO.get_or_init(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
+}
+
+/// An HTTP client whose requests end within `limit`.
+pub fn http(limit: Duration) -> reqwest::Client {
+    crypto();
     let builder =
         reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(2)).timeout(limit);
     builder.build().expect("an HTTP client")

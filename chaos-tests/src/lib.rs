@@ -9,6 +9,7 @@
 //! - [`content`], [`client`], [`upload`], [`image`], [`admin`], [`metrics`]: pushing, pulling, asking;
 //! - [`front`], [`conformance`]: one address for all nodes, and the official judge of what it answers;
 //! - [`tool`], [`layout`], [`registry`], [`containerd`]: what other people's programs need, and those programs;
+//! - [`webhook`]: asking as an API server does;
 //! - [`upstream`]: a registry to pull from, which counts what it is asked and can be made to behave badly;
 //! - [`exposed`]: every metric there is;
 //! - [`history`], [`check`], [`load`], [`kept`], [`mixed`], [`audit`]: what clients saw, and whether it was right;
@@ -33,6 +34,7 @@ pub mod exposed;
 pub mod image;
 pub mod metrics;
 pub mod upload;
+pub mod webhook;
 
 pub mod conformance;
 pub mod containerd;
