@@ -222,7 +222,7 @@ mod tests {
         let (touched, position) = changes.since(0);
         assert_eq!(touched, [Touched::Partition(digest.partition())]);
         changes.during_everything(|| ());
-        assert_eq!(changes.since(position).0.len(), usize::from(PartitionId::COUNT));
+        assert_eq!(changes.since(position).0.len(), 2 * usize::from(PartitionId::COUNT));
     }
 
     #[test]
