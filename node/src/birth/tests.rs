@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use trow_raft::command::LEVEL;
 use trow_raft::{Generation, Settings};
 
 use super::*;
@@ -17,7 +18,7 @@ use crate::identity::Identity;
 use crate::peer::listener::{PeerRoutes, serve};
 use crate::peer::{PeerSettings, PeerStatus};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 pub(crate) struct Node {
     pub(crate) peers: Peers,
@@ -45,7 +46,7 @@ impl Node {
             zone: String::new(),
             state: MemberState::Joining,
             generation: Generation(1),
-            max_level: 1,
+            max_level: LEVEL,
             weight: 1,
             client: String::new(),
             peer: listener.local_addr().unwrap().to_string(),
