@@ -123,6 +123,7 @@ impl<'a> Rest<'a> {
     }
 
     fn quoted(&mut self) -> Option<String> {
+        let plain = |character: char| (!character.is_control() || character == '\t').then_some(character);
         let mut value = String::new();
         let mut characters = self.0.char_indices().skip(1);
         while let Some((at, character)) = characters.next() {
@@ -131,9 +132,8 @@ impl<'a> Rest<'a> {
                     self.0 = &self.0[at + 1..];
                     return Some(value);
                 }
-                '\\' => value.push(characters.next()?.1),
-                character if character.is_control() && character != '\t' => return None,
-                character => value.push(character),
+                '\\' => value.push(plain(characters.next()?.1)?),
+                character => value.push(plain(character)?),
             }
         }
         None
@@ -193,6 +193,7 @@ mod tests {
             "Bearer realm=\"a\",realm=\"b\"",
             "Bearer realm=\"a\"\u{1}",
             "Bearer realm=\"a\u{1}\"",
+            "Bearer realm=\"a\\\u{1}\"",
             "Bearer=realm",
             "Basic dXNlcg==",
             "Bearer \"realm\"=x",
