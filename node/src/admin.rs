@@ -7,6 +7,7 @@
 pub mod audit;
 mod blob;
 mod cache;
+pub mod distinct;
 pub mod document;
 mod health;
 mod members;

@@ -116,6 +116,11 @@ impl Digest {
         hex::encode(self.as_bytes())
     }
 
+    /// The first 64 bits; every algorithm gives more.
+    pub fn number(&self) -> u64 {
+        self.as_bytes().iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+    }
+
     /// The partition: the first ten bits.
     pub fn partition(&self) -> PartitionId {
         PartitionId((u16::from(self.bytes[0]) << 2) | u16::from(self.bytes[1] >> 6))

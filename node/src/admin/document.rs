@@ -128,7 +128,7 @@ pub struct BlobsDocument {
     pub away: u64,
     /// That no member has.
     pub lost: u64,
-    /// Known only through a cache.
+    /// Known only through a cache; within some percent where a member has more than 1024.
     pub cached: u64,
 }
 

@@ -28,12 +28,12 @@ impl MemberReport {
         self.audit().map_or(0, |audit| audit.strays)
     }
 
-    /// Copies that only its cache knows; 0 when it did not say.
-    pub fn cached(&self) -> u64 {
-        self.audit().map_or(0, |audit| audit.cached)
+    /// Copies that only its cache knows, and the least of their numbers; none when it did not say.
+    pub fn cached(&self) -> (u64, &[u64]) {
+        self.audit().map_or((0, &[]), |audit| (audit.cached, audit.cached_least.as_slice()))
     }
 
-    fn audit(&self) -> Option<crate::peer::PeerAudit> {
-        self.report.as_ref()?.audit
+    fn audit(&self) -> Option<&crate::peer::PeerAudit> {
+        self.report.as_ref()?.audit.as_ref()
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use trow_raft::metadata::View;
 use trow_raft::{Leadership, Member, MemberState, NodeId, Partition, PartitionId, StateError};
 
+use super::distinct::distinct;
 use super::document::{
     BlobsDocument, DiskDocument, MemberDocument, PartitionsDocument, StatusDocument, UploadsDocument,
 };
@@ -82,7 +83,7 @@ impl Facts {
                 under_replicated: self.under_replicated(&members, &partitions)?.min(durable),
                 away: view.away_count()?,
                 lost: view.lost_count()?,
-                cached: self.answers.values().map(MemberReport::cached).sum(),
+                cached: distinct(self.answers.values().map(MemberReport::cached)),
             },
             policy_revision: view.policy_revision()?,
         })

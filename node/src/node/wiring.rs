@@ -9,6 +9,7 @@ use futures::future::join_all;
 use trow_raft::command::{LEVEL, SYSTEM};
 use trow_raft::{Digest, Member, Metadata};
 
+use crate::admin::distinct;
 use crate::admin::report::MemberReport;
 use crate::admin::{Holds, Survey};
 use crate::copies::audit::Auditor;
@@ -72,7 +73,6 @@ pub(super) fn status(
             let applied = view.applied().unwrap_or_default();
             let (state_hash, state_hash_at) = view.state_hash().unwrap_or_default();
             drop(view);
-            let cached = store.cached();
             let audit = with_audit.then(|| auditor.audit());
             let audit = audit.and_then(|audit| {
                 audit.inspect_err(|error| tracing::warn!(cause = %error, "the blobs cannot be compared with the state, so the cluster does not count as settled; check the disk")).ok()
@@ -91,11 +91,15 @@ pub(super) fn status(
                 max_level: LEVEL,
                 disk: PeerDisk { total: disk.total, free: disk.free, blobs: disk.blobs },
                 uploads: Some(uploads),
-                audit: audit.map(|audit| PeerAudit {
-                    missing: audit.missing,
-                    strays: audit.strays,
-                    cached: cached.blobs,
-                    ..PeerAudit::default()
+                audit: audit.map(|audit| {
+                    let (cached, cached_least) = store.cached_least(distinct::TOLD);
+                    PeerAudit {
+                        missing: audit.missing,
+                        strays: audit.strays,
+                        cached,
+                        cached_least,
+                        ..PeerAudit::default()
+                    }
                 }),
             }
         };

@@ -59,7 +59,7 @@ pub struct PeerUploads {
 }
 
 /// A node's store against what the state says it should hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerAudit {
     /// Durable blobs that it should hold and does not.
     pub missing: u64,
@@ -71,6 +71,8 @@ pub struct PeerAudit {
     pub bytes: u64,
     /// Copies that only the cache knows.
     pub cached: u64,
+    /// The least numbers of their digests, in order: all of them, or as many as are told.
+    pub cached_least: Vec<u64>,
 }
 
 /// Tells how this node is; with the audit when the argument is true.

@@ -94,6 +94,7 @@ pub(super) fn status_to(status: PeerStatus, removed: bool) -> pb::StatusReply {
             count: audit.count,
             bytes: audit.bytes,
             cached: audit.cached,
+            cached_least: audit.cached_least,
         }),
         removed,
         uploads: status.uploads.map(|up| pb::Uploads { sessions: up.sessions, bytes: up.bytes }),
@@ -122,6 +123,7 @@ pub(super) fn status_from(reply: pb::StatusReply) -> PeerStatus {
             count: audit.count,
             bytes: audit.bytes,
             cached: audit.cached,
+            cached_least: audit.cached_least,
         }),
     }
 }

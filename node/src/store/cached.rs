@@ -166,6 +166,18 @@ impl Store {
         CachedTotals { blobs: files.rows.len() as u64, bytes: files.bytes }
     }
 
+    /// How many are cached, and the least `most` numbers of their digests, in order.
+    pub fn cached_least(&self, most: usize) -> (u64, Vec<u64>) {
+        let mut numbers: Vec<u64> = self.inner.cached.lock().rows.keys().map(Digest::number).collect();
+        let count = numbers.len() as u64;
+        if numbers.len() > most {
+            numbers.select_nth_unstable(most);
+            numbers.truncate(most);
+        }
+        numbers.sort_unstable();
+        (count, numbers)
+    }
+
     /// Up to `count` cached files that `pass` lets through, the least recently used first.
     pub fn oldest_cached(&self, count: usize, pass: impl Fn(&CachedFile) -> bool) -> Vec<CachedFile> {
         let files = self.inner.cached.lock();
