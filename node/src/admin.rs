@@ -38,6 +38,8 @@ use report::MemberReport;
 const ASK: Duration = Duration::from_secs(1);
 /// How long a quorum is waited for before an answer is stale.
 const CONFIRM: Duration = Duration::from_secs(2);
+/// How long a change waits for a quorum, as other writes do.
+const QUORUM: Duration = Duration::from_secs(5);
 /// On whose behalf: who has the token is the administrator.
 const ACTOR: &str = "admin";
 /// How long a change waits until every reachable member knows it.

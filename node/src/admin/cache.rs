@@ -18,7 +18,7 @@ use trow_raft::name::CACHED;
 use trow_raft::{Command, Digest, RepoName};
 
 use super::document::cache::PinDocument;
-use super::{ACTOR, Admin, AdminError, CONFIRM, SPREAD, accepted, logged};
+use super::{ACTOR, Admin, AdminError, QUORUM, SPREAD, accepted, logged};
 
 /// Which image.
 #[derive(Deserialize)]
@@ -37,7 +37,7 @@ impl Admin {
     /// Takes a pin away.
     pub(super) async fn unpin(&self, uri: &Uri) -> Result<Response, AdminError> {
         let image = image(&query::<Which>(uri)?.image)?;
-        let view = self.metadata.read(CONFIRM).await?;
+        let view = self.metadata.read(QUORUM).await?;
         if !view.is_pinned(image.name.local(), &image.reference)? {
             return Err(AdminError::NotFound(format!(
                 "{image} is not pinned: `trow cache list` names the pins"

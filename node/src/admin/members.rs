@@ -3,7 +3,7 @@
 use axum::response::Response;
 use trow_raft::{Command, Member, MemberState, NodeId};
 
-use super::{ACTOR, ASK, Admin, AdminError, CONFIRM, SPREAD, accepted, changed};
+use super::{ACTOR, ASK, Admin, AdminError, QUORUM, SPREAD, accepted, changed};
 
 impl Admin {
     /// Lets a member leave: it loses its partitions, then its membership.
@@ -58,7 +58,7 @@ impl Admin {
 
     /// The member of this name or id.
     async fn member(&self, node: &str) -> Result<Member, AdminError> {
-        let view = self.metadata.read(CONFIRM).await?;
+        let view = self.metadata.read(QUORUM).await?;
         let members = view.members()?;
         let id = node.parse::<NodeId>().ok();
         // A name that looks like an id is still found, unless another member has that id.

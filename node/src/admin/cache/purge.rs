@@ -11,7 +11,7 @@ use trow_api::route::Reference;
 use trow_raft::{Command, Digest, RepoName, StateError, View};
 
 use super::super::document::cache::PurgedDocument;
-use super::super::{ACTOR, Admin, AdminError, CONFIRM, SPREAD, accepted};
+use super::super::{ACTOR, Admin, AdminError, QUORUM, SPREAD, accepted};
 use super::{image, place, place_of, prefix, query};
 
 /// Manifests that one request drops at most; the reply says where the next goes on.
@@ -41,7 +41,7 @@ impl Admin {
     }
 
     async fn purge_image(&self, image: &Image) -> Result<PurgedDocument, AdminError> {
-        let view = self.metadata.read(CONFIRM).await?;
+        let view = self.metadata.read(QUORUM).await?;
         let repo = image.name.local();
         let digest = match &image.reference {
             Reference::Digest(digest) => Some(*digest),
@@ -70,7 +70,7 @@ impl Admin {
         prefix: &str,
         after: Option<(RepoName, Digest)>,
     ) -> Result<PurgedDocument, AdminError> {
-        let view = self.metadata.read(CONFIRM).await?;
+        let view = self.metadata.read(QUORUM).await?;
         let pinned = view.pinned()?;
         let found = view.cached(prefix, after.as_ref().map(|(repo, digest)| (repo, digest)), STEP)?;
         drop(view);
