@@ -111,7 +111,7 @@ impl Cluster {
                 node.start()?;
             }
         }
-        self.healthy(Duration::from_secs(60)).await
+        self.healthy(Duration::from_secs(120)).await
     }
 
     /// A cluster run by `trow dev`; its nodes can be killed and started again one by one.
@@ -134,8 +134,8 @@ impl Cluster {
             .spawn()
             .context("start trow dev")?;
         let mut lines = BufReader::new(dev.stdout.take().context("dev's output")?).lines();
-        let line = tokio::time::timeout(Duration::from_secs(90), lines.next_line()).await;
-        let line = line.context("trow dev is not ready after 90 s")??.context("trow dev ended")?;
+        let line = tokio::time::timeout(Duration::from_secs(150), lines.next_line()).await;
+        let line = line.context("trow dev is not ready after 150 s")??.context("trow dev ended")?;
         // Whoever started dev must go on reading, or dev would block on a full pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let table: Value = serde_json::from_str(&line).context("dev prints one line of JSON")?;
@@ -145,7 +145,7 @@ impl Cluster {
             nodes.push(adopted(row, root.path())?);
         }
         let cluster = Cluster { nodes, admin, dev: Some(dev), plan, ports, root: Some(root), done: false };
-        cluster.wait("healthy", Duration::from_secs(60)).await?;
+        cluster.wait("healthy", Duration::from_secs(120)).await?;
         Ok(cluster)
     }
 

@@ -33,7 +33,7 @@ async fn run() -> Result<()> {
         ensure!(nodes[0].push_blob(REPO, content, &digest).await?.status == 201, "the push fails");
         blobs.push((how, content, digest));
     }
-    cluster.settled(Duration::from_secs(60)).await?;
+    cluster.settled(Duration::from_secs(120)).await?;
 
     let (node, client) = (&cluster.nodes[0], &nodes[0]);
     for (how, content, digest) in &blobs {
@@ -61,7 +61,7 @@ async fn run() -> Result<()> {
     }
     let quarantined = walk(&node.data_dir.join("quarantine"));
     ensure!(quarantined.len() >= blobs.len(), "only {quarantined:?} were put aside");
-    cluster.settled(Duration::from_secs(60)).await?;
+    cluster.settled(Duration::from_secs(120)).await?;
     cluster.done();
     Ok(())
 }

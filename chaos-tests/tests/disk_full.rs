@@ -86,7 +86,7 @@ async fn run() -> Result<()> {
         ensure!(Instant::now() < until, "pushes are answered {} 30 s after there is room", answer.status);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    cluster.settled(Duration::from_secs(60)).await?;
+    cluster.settled(Duration::from_secs(120)).await?;
     audit::everything(&nodes, &acked).await?;
     cluster.done();
     Ok(())

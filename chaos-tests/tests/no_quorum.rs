@@ -23,7 +23,7 @@ async fn run() -> Result<()> {
     let image = Image::random(&[300_000]);
     let answer = image.push(&nodes[0], REPO, "v1").await?;
     ensure!(answer.status == 201, "the push: {answer}");
-    cluster.settled(Duration::from_secs(60)).await?;
+    cluster.settled(Duration::from_secs(120)).await?;
     cluster.nodes[0].kill();
     cluster.nodes[1].kill();
 
@@ -66,7 +66,7 @@ async fn run() -> Result<()> {
     ensure!(!last.manifest(REPO, "v4").await?.stale(), "a tag is called stale with a quorum");
     cluster.nodes[0].start()?;
     cluster.healthy(Duration::from_secs(60)).await?;
-    cluster.settled(Duration::from_secs(60)).await?;
+    cluster.settled(Duration::from_secs(120)).await?;
     cluster.done();
     Ok(())
 }

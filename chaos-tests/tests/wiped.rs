@@ -27,7 +27,7 @@ async fn run() -> Result<()> {
         acked.extend(image.blobs.iter().map(|(digest, _)| Acked::Blob(REPO.to_owned(), *digest)));
         acked.push(Acked::Manifest(REPO.to_owned(), image));
     }
-    cluster.settled(Duration::from_secs(60)).await?;
+    cluster.settled(Duration::from_secs(120)).await?;
     let before = cluster.admin.status(&nodes[0]).await?;
 
     let node = &mut cluster.nodes[2];
