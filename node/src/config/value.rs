@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 use toml::Value;
-use trow_api::pattern::{InvalidPattern, Pattern};
+use trow_api::pattern::Pattern;
 use trow_api::pull::{Host, InvalidHost};
 
 /// A setting's type. Variables and flags arrive as strings, so every type reads strings.
@@ -228,9 +228,9 @@ impl Setting for Vec<Pattern> {
         let texts: Vec<String> = Setting::read(value)?;
         let (mut patterns, mut wrong) = (Vec::new(), Vec::new());
         for text in &texts {
-            match text.parse() {
+            match text.parse::<Pattern>() {
                 Ok(pattern) => patterns.push(pattern),
-                Err(error) => wrong.push(format!("{text:?}: {}", error as InvalidPattern)),
+                Err(error) => wrong.push(format!("{text:?}: {error}")),
             }
         }
         // Every one that is wrong is named, with what is wrong with it.
