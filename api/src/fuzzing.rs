@@ -15,6 +15,8 @@ use crate::blobs::UploadToken;
 use crate::headers;
 use crate::manifest::parse::{Parsed, parse};
 use crate::page::{PAGE_MAX, Page};
+use crate::policy::{self, Facts, Policy, Verdict};
+use crate::pull::ImageName;
 use crate::query::Query;
 use crate::range::{self, Wanted};
 use crate::route::{Reference, Route};
@@ -178,6 +180,38 @@ pub fn manifests(bytes: &[u8]) -> bool {
     true
 }
 
+/// A line that may name an image, and a policy: what can be read decides about whatever is named.
+pub fn policies(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let (image, document) = text.split_once('\n').unwrap_or(("", text));
+    let policy = match Policy::parse(document) {
+        Ok(policy) => policy,
+        Err(invalid) => {
+            assert!((1..=100).contains(&invalid.len()), "{} wrong places", invalid.len());
+            assert!(invalid.iter().all(|wrong| !wrong.why.is_empty()), "{invalid:?}");
+            return false;
+        }
+    };
+    if let Some(converted) = policy::convert(document).expect("it was read before") {
+        assert!(Policy::parse(&converted).is_ok(), "{converted}");
+        assert_eq!(policy::convert(&converted), Ok(None));
+    }
+    let name = match image.parse::<ImageName>() {
+        Ok(name) => name,
+        Err(why) => {
+            assert_eq!(policy.decide_unreadable(&why, "default").verdict, Verdict::Deny);
+            return true;
+        }
+    };
+    assert_eq!(name.to_string().parse().ok().as_ref(), Some(&name), "{image:?} became {name}");
+    let (by_name, needs) = policy.decide_by_name(&name, "default");
+    let decision = policy.decide(&name, "default", &Facts::default());
+    // Nothing is known of it, so that what a rule needs to know denies.
+    let allowed = by_name.verdict == Verdict::Allow && needs.is_empty();
+    assert_eq!(decision.verdict == Verdict::Allow, allowed, "{}", decision.sentence(None));
+    true
+}
+
 /// Another reader, who knows nothing of types, finds what the parser found.
 fn reads_one_way(parsed: &Parsed, document: &[u8]) {
     let value: serde_json::Value = serde_json::from_slice(document).expect("it was parsed before");
@@ -238,6 +272,11 @@ mod tests {
     #[test]
     fn the_corpus_of_reviews_names_images_where_they_are() {
         replay::corpus("reviews", reviews);
+    }
+
+    #[test]
+    fn the_corpus_of_policies_decides_about_what_is_named() {
+        replay::corpus("policies", policies);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::rules::{Required, Ruling, Scope};
 use crate::pull::ImageName;
 
 /// What the name alone says.
-pub(super) enum ByName<'s> {
+enum ByName<'s> {
     /// Nothing that could be found out changes it.
     Denied(Rule, String),
     /// By this rule, or by default; the rule may require more.
@@ -17,7 +17,7 @@ pub(super) enum ByName<'s> {
 }
 
 /// Decides as far as the name goes.
-pub(super) fn by_name<'s>(scope: &'s Scope, image: &ImageName) -> ByName<'s> {
+fn by_name<'s>(scope: &'s Scope, image: &ImageName) -> ByName<'s> {
     let ruling = scope.rules.of(image);
     let bare = || format!("{}/{}", image.host, image.path);
     match (ruling, scope.default) {
@@ -50,14 +50,15 @@ pub(super) fn by_name<'s>(scope: &'s Scope, image: &ImageName) -> ByName<'s> {
     ByName::Allowed(ruling)
 }
 
-/// What `ruling` needs to know beyond the name.
-pub(super) fn needs(ruling: &Ruling) -> Needs {
+/// What `ruling` needs to know of the image beyond its name.
+fn needs(ruling: &Ruling, image: &ImageName) -> Needs {
     let Required { exists, replicated, resolves, signed_by, .. } = &ruling.required;
-    Needs { exists: *exists, replicated: *replicated, digest: *resolves, signed_by: signed_by.clone() }
+    let digest = *resolves && image.tag.is_some();
+    Needs { exists: *exists, replicated: *replicated, digest, signed_by: signed_by.clone() }
 }
 
 /// What is wrong with what `ruling` requires, and what to do about it; none when all is as required.
-pub(super) fn unmet(ruling: &Ruling, image: &ImageName, facts: &Facts) -> Option<String> {
+fn unmet(ruling: &Ruling, image: &ImageName, facts: &Facts) -> Option<String> {
     let Required { exists, replicated, resolves, signed_by, .. } = &ruling.required;
     let unknown = |what: &str, why: &str| Some(format!("{what} could not be found out: {why}"));
     if *exists {
@@ -115,7 +116,7 @@ pub(super) fn decide(scope: &Scope, image: &ImageName, facts: &Facts) -> Decisio
         ByName::Allowed(None) => (Verdict::Allow, Rule::Default, "no rule matches it".to_owned()),
         ByName::Allowed(Some(ruling)) => match unmet(ruling, image, facts) {
             Some(why) => (Verdict::Deny, ruling.rule(), why),
-            None => (Verdict::Allow, ruling.rule(), met(ruling)),
+            None => (Verdict::Allow, ruling.rule(), met(ruling, image)),
         },
     };
     Decision { image: image.to_string(), verdict, mode: scope.mode, rule, why }
@@ -128,13 +129,15 @@ pub(super) fn granted(scope: &Scope, image: &ImageName) -> (Decision, Needs) {
         ByName::Allowed(None) => {
             (Verdict::Allow, Rule::Default, "no rule matches it".to_owned(), Needs::default())
         }
-        ByName::Allowed(Some(ruling)) => (Verdict::Allow, ruling.rule(), met(ruling), needs(ruling)),
+        ByName::Allowed(Some(ruling)) => {
+            (Verdict::Allow, ruling.rule(), met(ruling, image), needs(ruling, image))
+        }
     };
     (Decision { image: image.to_string(), verdict, mode: scope.mode, rule, why }, needs)
 }
 
-fn met(ruling: &Ruling) -> String {
-    let needs = needs(ruling);
+fn met(ruling: &Ruling, image: &ImageName) -> String {
+    let needs = needs(ruling, image);
     match needs.is_empty() {
         true => "it is the most specific rule that matches".to_owned(),
         false => format!("it is as the rule requires: {}", needs.words().join(", ")),

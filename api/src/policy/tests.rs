@@ -243,3 +243,29 @@ fn every_policy_of_the_guide_can_be_set() {
         assert_eq!(policy.warnings(), [] as [String; 0], "{example}");
     }
 }
+
+/// What the guide says of patterns is so.
+#[test]
+fn every_pattern_of_the_guide_matches_what_is_written_beside_it() {
+    let guide = include_str!("../../../docs/policy.md");
+    let section = guide.split("## Patterns").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let digest = Digest::sha256(b"").to_string();
+    let mut rows = 0;
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let mut cells = row.split(" | ").map(|cell| cell.split('`').skip(1).step_by(2).collect::<Vec<_>>());
+        let pattern = cells.next().unwrap()[0];
+        let policy = Policy::parse(&format!("version: 1\nallow: [{{image: {pattern:?}}}]")).unwrap();
+        for (names, verdict) in cells.zip([Verdict::Allow, Verdict::Deny]) {
+            for name in names {
+                let image = image(&name.replace("sha256:…", &digest));
+                assert_eq!(
+                    policy.decide(&image, "x", &Facts::default()).verdict,
+                    verdict,
+                    "{pattern} {name}"
+                );
+            }
+        }
+        rows += 1;
+    }
+    assert!(rows >= 6, "{rows}");
+}
