@@ -20,6 +20,7 @@ use crate::pull::ImageName;
 use crate::query::Query;
 use crate::range::{self, Wanted};
 use crate::route::{Reference, Route};
+use crate::signature;
 
 /// A request's path, after a byte that says of which method: read, written and read again it
 /// names the same.
@@ -246,6 +247,52 @@ pub fn reviews(bytes: &[u8]) -> bool {
     true
 }
 
+/// Something that is read to find signatures of an image, after a byte that says what: a public key, a manifest of
+/// either form, a payload or a bundle. What counts is about the image and is what the bytes have, within bounds.
+pub fn signatures(bytes: &[u8]) -> bool {
+    let Some((kind, bytes)) = bytes.split_first() else { return false };
+    let image: Digest = SIGNED.parse().expect("a digest");
+    let named = signature::Named { digest: Digest::sha256(bytes), size: bytes.len() as u64 };
+    match kind {
+        b'k' => {
+            let Ok(text) = std::str::from_utf8(bytes) else { return false };
+            signature::PublicKey::from_pem(text).is_ok_and(|key| !key.verifies(bytes, bytes))
+        }
+        b't' => {
+            let Ok(listed) = signature::signatures_of(bytes) else { return false };
+            assert!(listed.signatures.len() <= 64);
+            for (named, signature) in &listed.signatures {
+                assert!(named.size <= 1 << 16 && signature.len() <= bytes.len());
+            }
+            !listed.signatures.is_empty()
+        }
+        b'p' => {
+            let signed = signature::signed_by_payload(bytes, &named, b"signature", &image);
+            signed.is_ok_and(|signed| {
+                assert_eq!(signed.message, bytes);
+                says(bytes, SIGNED)
+            })
+        }
+        b'r' => signature::bundle_of(bytes).is_ok_and(|bundle| bundle.size <= 1 << 18),
+        b'b' => signature::signed_by_bundle(bytes, &named, &image).is_ok_and(|signed| {
+            assert!(signed.message.starts_with(b"DSSEv1 28 application/vnd.in-toto+json "));
+            assert!(signed.signature.len() <= bytes.len() && signed.message.len() <= bytes.len() + 64);
+            says(&signed.message, &SIGNED["sha256:".len()..])
+        }),
+        _ => false,
+    }
+}
+
+/// The image that signatures are looked for.
+const SIGNED: &str = "sha256:4237388315cd7baef43f2500fdf0d47c08549764b6ceb30f5cd3c6356e219063";
+
+/// That what is signed has the text in it, unless JSON spells it with escapes.
+fn says(message: &[u8], text: &str) -> bool {
+    let found = message.windows(text.len()).any(|part| part == text.as_bytes());
+    assert!(found || message.contains(&b'\\'), "what is signed does not name the image");
+    true
+}
+
 #[cfg(test)]
 #[path = "../../chaos-tests/fuzz/replay.rs"]
 mod replay;
@@ -282,5 +329,10 @@ mod tests {
     #[test]
     fn the_corpus_of_manifests_reads_one_way_only() {
         replay::corpus("manifests", manifests);
+    }
+
+    #[test]
+    fn the_corpus_of_signatures_says_what_is_signed() {
+        replay::corpus("signatures", signatures);
     }
 }

@@ -1,7 +1,7 @@
 //! Manifests by tag and by digest (end-3, end-7, end-9).
 
 mod condition;
-mod json;
+pub(crate) mod json;
 pub(crate) mod media_type;
 pub mod parse;
 mod push;

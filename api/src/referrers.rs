@@ -105,6 +105,18 @@ pub(crate) async fn list(
     Ok(response)
 }
 
+/// The descriptors of the referrers with this artifact type, as the first page would list them, and whether there are more.
+pub(crate) fn first(
+    view: &View,
+    repo: &RepoName,
+    subject: &Digest,
+    artifact_type: &str,
+    page: &Page<'_>,
+) -> Result<(Vec<Bytes>, bool), StateError> {
+    let Listed { shown, next } = listed(view, repo, subject, Some(artifact_type), page)?;
+    Ok((shown, next.is_some()))
+}
+
 /// The page after `page.after`: rows and list are walked together, ascending by their digests' text.
 fn listed<'a>(
     view: &'a View,

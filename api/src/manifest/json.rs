@@ -10,13 +10,13 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// Fails unless `bytes` is one JSON value without a repeated key at any level.
-pub(super) fn check_unambiguous(bytes: &[u8]) -> Result<(), serde_json::Error> {
+pub(crate) fn check_unambiguous(bytes: &[u8]) -> Result<(), serde_json::Error> {
     serde_json::from_slice::<Unambiguous>(bytes).map(drop)
 }
 
 /// Keys of an object that nobody here knows; their values are of no interest. An object that
 /// keeps them is read from an object only: serde would take a list of its values as well.
-pub(super) type Others = BTreeMap<String, de::IgnoredAny>;
+pub(crate) type Others = BTreeMap<String, de::IgnoredAny>;
 
 /// Which of the `others` a reader takes for one of `known` that does not tell cases apart.
 pub(super) fn mistaken<'o>(others: &'o Others, known: &[&str]) -> Option<&'o str> {

@@ -2,7 +2,7 @@
 //! SubjectPublicKeyInfo.
 //!
 //! Always holds: the algorithm is the key's, never what a signature says of itself; an elliptic curve's point lies
-//! on its curve; RSA has 2048 to 8192 bits. Never does: repeat a text in an error that may be a private key.
+//! on its curve and is not a weak one; RSA has 2048 to 8192 bits. Never does: repeat a text in an error that may be a private key.
 
 use std::fmt;
 
@@ -96,7 +96,9 @@ impl PublicKey {
         let kind = if *named == EC {
             curve(parameters, bytes)?
         } else if *named == ED25519 {
-            if parameters.is_some() || bytes.len() != 32 {
+            // One of a small order has signatures that fit any message.
+            let point = ed25519_dalek::VerifyingKey::try_from(bytes);
+            if parameters.is_some() || !point.is_ok_and(|point| !point.is_weak()) {
                 return Err(InvalidKey::Numbers("Ed25519 key"));
             }
             Kind::Ed25519
@@ -122,8 +124,21 @@ impl PublicKey {
             Kind::P384 => {
                 verifies(&algorithm::ECDSA_P384_SHA384_ASN1) || verifies(&algorithm::ECDSA_P384_SHA256_ASN1)
             }
-            Kind::Ed25519 => verifies(&algorithm::ED25519),
+            // cosign 3 signs envelopes as they are, and the hash of payloads ("Ed25519ph").
+            Kind::Ed25519 => verifies(&algorithm::ED25519) || self.verifies_hashed(message, signature),
             Kind::Rsa => verifies(&algorithm::RSA_PKCS1_2048_8192_SHA256),
+        }
+    }
+
+    /// Ed25519ph, which ring does not have. The prefix of what is hashed keeps it apart from Ed25519.
+    fn verifies_hashed(&self, message: &[u8], signature: &[u8]) -> bool {
+        use ed25519_dalek::Digest as _;
+        let key = ed25519_dalek::VerifyingKey::try_from(self.bytes.as_ref());
+        let signature = ed25519_dalek::Signature::from_slice(signature);
+        let hash = ed25519_dalek::Sha512::new_with_prefix(message);
+        match (key, signature) {
+            (Ok(key), Ok(signature)) => key.verify_prehashed_strict(hash, None, &signature).is_ok(),
+            _ => false,
         }
     }
 

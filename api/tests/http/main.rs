@@ -23,6 +23,7 @@ mod names;
 mod pages;
 mod ranges;
 mod sha512;
+mod signatures;
 mod stale;
 mod uploads;
 mod upstreams;

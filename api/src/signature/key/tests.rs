@@ -45,6 +45,21 @@ fn other_keys_are_refused_and_the_reason_said() {
 }
 
 #[test]
+fn a_key_that_any_signature_would_fit_is_refused() {
+    let der = decode(pem!("ed25519")).unwrap();
+    // Points of order 4 and 1, and one that is not on the curve.
+    for (first, rest) in [(0, 0), (1, 0), (2, 0)] {
+        let mut der = der.clone();
+        let point = der.len() - 32;
+        der[point..].fill(rest);
+        der[point] = first;
+        let pem =
+            format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(&der));
+        assert_eq!(PublicKey::from_pem(&pem), Err(InvalidKey::Numbers("Ed25519 key")));
+    }
+}
+
+#[test]
 fn what_is_no_block_is_refused() {
     let good = pem!("ecdsa-p256").trim();
     for text in [
