@@ -170,6 +170,8 @@ pub const METRICS: &[Metric] = &[
         Here,
     ),
     metric("gauge", "trow_tls_certificate_expiry_timestamp_seconds", &[], Here),
+    metric("gauge", "trow_webhook_certificate_expiry_timestamp_seconds", &[], Here),
+    metric("gauge", "trow_webhook_ca_expiry_timestamp_seconds", &[], Here),
     metric("gauge", "trow_peer_certificate_expiry_timestamp_seconds", &[], Here),
     metric("info", "trow_build", &[("version", Build), ("revision", Build)], Never),
     metric("counter", "process_cpu_seconds", &[], Here),

@@ -15,6 +15,7 @@ pub mod policy;
 pub mod report;
 mod status;
 mod warm;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use trow_raft::{Applied, Digest, Metadata, NoQuorum, NodeId, Outcome, ProposeErr
 
 use crate::replicated::Replicated;
 use crate::warm::Warmer;
+use crate::webhook::Trust;
 use report::MemberReport;
 
 /// How long other nodes are waited for when they are asked.
@@ -66,6 +68,8 @@ pub struct Admin {
     pub holds: Holds,
     /// Lets an administrator in.
     pub access: Access,
+    /// Says what callers of the webhook are to trust.
+    pub trust: Trust,
 }
 
 /// The routes under `/-/trow/v1`.
@@ -109,11 +113,14 @@ async fn serve(
         (&Method::GET, ["policy"]) => admin.policy().await.map(json),
         (&Method::PUT, ["policy"]) => admin.set_policy(&head.uri, body).await,
         (&Method::POST, ["policy", "explain"]) => admin.explain(body).await.map(json),
+        (&Method::GET, ["webhook", "ca"]) => admin.webhook_ca().await,
+        (&Method::POST, ["webhook", "ca"]) => admin.replace_webhook_ca().await,
         (
             _,
             ["status" | "health" | "cache" | "policy"]
             | ["cache", "pins" | "warm"]
             | ["policy", "explain"]
+            | ["webhook", "ca"]
             | ["blobs", _]
             | ["members", _, "drain"]
             | ["members", _],

@@ -1,4 +1,4 @@
-//! The certificate of the client listener, read again when its files change.
+//! The certificate of the client listener, or of the webhook, read again when its files change.
 //!
 //! Always holds: certificate and key are replaced together, and only by a pair that fits; what
 //! cannot be used leaves the pair in place that is served already. Connections that are open go
@@ -6,7 +6,7 @@
 
 mod expiry;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,9 +21,11 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Tls;
+use crate::config::{Section, Tls};
 use crate::follow::{self, Content};
 use expiry::Expiry;
+
+pub use expiry::WEBHOOK_EXPIRY;
 
 /// A certificate and its key, ready to be served.
 #[derive(Debug)]
@@ -45,9 +47,6 @@ pub struct Half {
     pub why: String,
 }
 
-const CERT: &str = "server.tls.cert";
-const KEY: &str = "server.tls.key";
-
 impl fmt::Display for NoPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, half) in self.0.iter().enumerate() {
@@ -65,6 +64,7 @@ pub struct ServerTls {
     /// For HTTP/1.1 and HTTP/2, TLS 1.2 or 1.3.
     pub config: Arc<ServerConfig>,
     current: Arc<Current>,
+    of: Section,
 }
 
 #[derive(Debug)]
@@ -95,31 +95,38 @@ pub fn serve(tls: &Tls, closing: CancellationToken) -> Result<ServerTls, NoPair>
     let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(current.clone());
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let (files, following, tls) = ([tls.cert.clone(), tls.key.clone()], current.clone(), tls.clone());
+    let of = tls.of;
     tokio::spawn(follow::follow(files, held, closing.clone(), move |contents| match parse(&tls, contents) {
         Ok(pair) => {
-            tracing::info!(file = %tls.cert.display(), expires = %pair.expiry, "the server's certificate was read again");
-            pair.expiry.warn();
+            tracing::info!(file = %tls.cert.display(), expires = %pair.expiry, "{} was read again", tls.of.certificate());
+            pair.expiry.warn(tls.of);
             following.0.store(Arc::new(pair));
         }
         Err(error) => {
             tracing::error!(
                 cause = %error,
-                "the server's certificate changed and cannot be used: the old one is kept; correct the files, they are read again"
+                "{} changed and cannot be used: the old one is kept; correct the files, they are read again",
+                tls.of.certificate()
             );
         }
     }));
-    tokio::spawn(expiry::remind(closing, {
+    tokio::spawn(expiry::remind(closing, of, {
         let current = current.clone();
         move || current.0.load().expiry
     }));
-    Ok(ServerTls { config: Arc::new(config), current })
+    Ok(ServerTls { config: Arc::new(config), current, of })
 }
 
 impl ServerTls {
     /// Shows when the certificate expires.
     pub fn register(&self, registry: &mut Registry) {
         let current = self.current.clone();
-        expiry::register(registry, move || current.0.load().expiry);
+        expiry::register(registry, self.of, move || current.0.load().expiry);
+    }
+
+    /// The certificate as it is at each moment, for a listener that asks for more than this one.
+    pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
+        self.current.clone()
     }
 }
 
@@ -139,13 +146,13 @@ fn parse(tls: &Tls, [cert, key]: &[Content; 2]) -> Result<Pair, NoPair> {
             rustls::Error::InconsistentKeys(_) => format!("{key} is not the key of {}", tls.cert.display()),
             error => format!("{key} cannot be used: {error}"),
         };
-        NoPair(vec![Half { setting: KEY, why }])
+        NoPair(vec![Half { setting: tls.of.key(), why }])
     })?;
     Ok(Pair { key: Arc::new(key), expiry })
 }
 
 fn chain(tls: &Tls, content: &Content) -> Result<(Vec<CertificateDer<'static>>, Expiry), Half> {
-    let bad = |why: String| Half { setting: CERT, why: format!("{} {why}", tls.cert.display()) };
+    let bad = |why: String| Half { setting: tls.of.cert(), why: format!("{} {why}", tls.cert.display()) };
     let bytes = content.as_ref().map_err(|why| bad(why.clone()))?;
     let chain = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| bad(format!("is not PEM: {error}")))?;
@@ -155,7 +162,7 @@ fn chain(tls: &Tls, content: &Content) -> Result<(Vec<CertificateDer<'static>>, 
 }
 
 fn private_key(tls: &Tls, content: &Content) -> Result<PrivateKeyDer<'static>, Half> {
-    let bad = |why: &str| Half { setting: KEY, why: format!("{} {why}", tls.key.display()) };
+    let bad = |why: &str| Half { setting: tls.of.key(), why: format!("{} {why}", tls.key.display()) };
     let bytes = content.as_ref().map_err(|why| bad(why))?;
     PrivateKeyDer::from_pem_slice(bytes)
         .map_err(|_| bad("holds no private key in PEM, or one with a passphrase"))

@@ -16,6 +16,7 @@ mod status;
 mod table;
 mod units;
 mod warm;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -93,6 +94,9 @@ enum Action {
     /// See and set which images may run, and ask what is decided about one
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// Print what Kubernetes needs to trust the admission webhook
+    #[command(subcommand)]
+    Webhook(webhook::Webhook),
     /// Print or write the files by which containerd, CRI-O or Docker pull through Trow
     NodeConfig(node_config::NodeConfig),
     /// Measure a registry from outside, alone or beside another one
@@ -191,6 +195,7 @@ impl Cli {
             Action::Warm(warm) => warm.run(),
             Action::Cache(cache) => cache.run(),
             Action::Policy(policy) => policy.run(),
+            Action::Webhook(webhook) => webhook.run(),
             Action::NodeConfig(config) => config.run(),
             Action::Bench(bench) => bench.run(),
             Action::Completions { shell } => {
@@ -296,6 +301,8 @@ mod tests {
             "cluster drain n1",
             "cluster remove 0123456789abcdef",
             "blob locate sha256:00 --output json",
+            "webhook ca --output json",
+            "webhook ca --replace",
             "cache list --host docker.io --output json",
             "cache pin nginx:1.27",
             "cache unpin quay.io/a/b",

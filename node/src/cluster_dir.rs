@@ -208,6 +208,11 @@ impl ClusterDir {
         self.mac(&[b"derive", purpose.as_bytes()])
     }
 
+    /// What keys are derived from, see [`crate::sealed`].
+    pub(crate) fn join_secret(&self) -> &[u8] {
+        &self.join_secret
+    }
+
     pub(crate) fn ca_cert(&self) -> &CertificateDer<'static> {
         &self.ca_cert
     }

@@ -19,7 +19,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use reader::{FlagValue, Problem};
-pub use tree::{Config, Tls};
+pub use tree::{Config, Section, Tls};
 pub use value::WithoutQuorum;
 
 use reader::Reader;

@@ -105,7 +105,7 @@ impl Dev {
                 print_json(&serde_json::json!({ "nodes": nodes }))
             }
             Output::Table => {
-                let mut table = Table::new(["NODE", "ID", "PID", "CLIENT", "PEER", "OPS", "DATA"]);
+                let mut table = Table::new(["NODE", "ID", "PID", "CLIENT", "PEER", "OPS", "WEBHOOK", "DATA"]);
                 for node in nodes {
                     let planned = node.planned();
                     table.row([
@@ -115,6 +115,7 @@ impl Dev {
                         planned.client.to_string(),
                         planned.peer.to_string(),
                         planned.ops.to_string(),
+                        planned.webhook.to_string(),
                         planned.data_dir.display().to_string(),
                     ]);
                 }

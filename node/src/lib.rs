@@ -23,7 +23,9 @@ mod follow;
 mod identity;
 mod listener;
 mod peer;
+mod sealed;
 mod users;
+mod webhook;
 
 mod cache;
 mod upstream;

@@ -18,6 +18,7 @@ mod wiring;
 
 mod clients;
 mod ready;
+mod webhook;
 
 mod end;
 mod stop;
@@ -71,20 +72,26 @@ async fn serve(config: &Config, sources: &Sources, planted: Planted) -> anyhow::
     // Blobs here, then the others, then what is agreed with them.
     let store = disk.store(planted).await?;
     let me = settings::me(config, disk.identity.id(), &addresses, &store);
-    tracing::info!(node = %me.id, name = me.name, client = me.client, peer = me.peer, ops = %addresses.ops, data = %disk.data.path().display(), "starting");
+    tracing::info!(node = %me.id, name = me.name, client = me.client, peer = me.peer, ops = %addresses.ops, webhook = addresses.webhook.map(tracing::field::display), data = %disk.data.path().display(), "starting");
     let cluster = cluster::open(config, &disk, me, planted).await?;
     let registries = upstreams::open(config, sources, &closing, &mut tasks);
     api.prefixes = registries.prefixes();
     let (content, upkeep) = content::build(config, &disk, &cluster, store, registries, planted);
     let peers = cluster::serve(ports.peers, &cluster, &content);
 
-    let counted = health.show(config, tls.as_ref(), &cluster, &content, &upkeep)?;
-    let router = clients::router(api, &disk, &cluster, &content, counted);
+    let webhook = webhook::open(config, ports.webhook, &disk, &cluster, &closing)?;
+    let counted = health.show(config, (tls.as_ref(), webhook.as_ref()), &cluster, &content, &upkeep)?;
+    let trust = webhook::trust(config, &disk, &cluster);
+    let router = clients::router(api, &disk, &cluster, &content, counted, trust);
     let confirmed = ready::confirmed(&cluster.metadata, &mut tasks);
-    let serving = Arc::new(AtomicBool::new(false));
+    let serving = [webhook.is_none(), false].map(|without| Arc::new(AtomicBool::new(without)));
     health.readiness.check_with(ready::check(&cluster.metadata, &confirmed, &serving));
+    let [reviewing, serving] = serving;
     let metadata = cluster.metadata.clone();
-    let mut clients = clients::serve(ports.clients, router, tls, metadata, serving, closing.clone());
+    let webhook =
+        webhook.map(|webhook| webhook.serve(webhook::router(), metadata.clone(), reviewing, closing.clone()));
+    let clients = clients::serve(ports.clients, router, tls, metadata, serving, closing.clone());
+    let mut clients = webhook::beside(clients, webhook);
 
     // Membership, and the upkeep that it brings.
     let (expect, data_dir) = (settings::expect(config), disk.data.path().to_owned());

@@ -14,6 +14,8 @@ mod policy;
 mod run;
 #[path = "program/typed.rs"]
 mod typed;
+#[path = "program/webhook.rs"]
+mod webhook;
 #[path = "program/who.rs"]
 mod who;
 
@@ -29,7 +31,9 @@ const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/trow.toml");
 #[test]
 fn help_names_every_command() {
     let help = trow(&["--help"]).expect(0);
-    for command in ["serve", "dev", "cluster", "blob", "cache", "policy", "node-config", "completions"] {
+    let commands =
+        ["serve", "dev", "cluster", "blob", "cache", "policy", "webhook", "node-config", "completions"];
+    for command in commands {
         assert!(help.out.contains(&format!("\n  {command} ")), "{command} is missing in:\n{}", help.out);
     }
     let help = trow(&["cluster", "--help"]).expect(0);

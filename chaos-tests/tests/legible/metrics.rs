@@ -1,5 +1,6 @@
 //! Every metric is as listed, and each is seen to change while a cluster lives through its worst day.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,6 +62,11 @@ async fn run() -> Result<()> {
     let config = format!("{CONFIG}{}", upstream.settings("docker.io"));
     let mut cluster = Cluster::prepare(Plan::of(3).config(&config)).await?;
     watch.nodes_of(&cluster);
+    for node in &mut cluster.nodes {
+        let mut webhook: SocketAddr = node.ops.parse()?;
+        webhook.set_port(webhook.port() + 1);
+        node.command.extend(["--webhook-listen".to_owned(), webhook.to_string()]);
+    }
     cluster.start_all().await?;
     let nodes = cluster.clients();
     let mut pushed = Vec::new();
@@ -71,6 +77,7 @@ async fn run() -> Result<()> {
     }
     read_and_delete(&cluster, &nodes, &pushed).await?;
     pull_through(&upstream, &nodes[0], &watch).await?;
+    another_authority(&cluster, &watch).await?;
     let token = nodes[0].start_upload(REPO).await?;
     let open = location(&token).context("an upload")?;
     ensure!(nodes[0].patch(&open, Content::random(1 << 20)).await?.status == 202, "a chunk");
@@ -113,6 +120,17 @@ async fn pull_through(upstream: &Upstream, client: &Client, watch: &Watch) -> Re
         }
         watch.once("trow_cache_bytes").await?;
     }
+    Ok(())
+}
+
+/// The webhook's certificates come of another authority.
+async fn another_authority(cluster: &Cluster, watch: &Watch) -> Result<()> {
+    for name in ["certificate", "ca"] {
+        watch.once(&format!("trow_webhook_{name}_expiry_timestamp_seconds")).await?;
+    }
+    let server = &cluster.nodes[0].client;
+    let (code, _, why) = cluster.admin.run(server, &["webhook", "ca", "--replace"]).await?;
+    ensure!(code == 0, "another authority: {why}");
     Ok(())
 }
 

@@ -175,3 +175,25 @@ pub struct HolderDocument {
     /// When it last checked all bytes against the digest, RFC 3339; null when not known.
     pub verified_at: Option<String>,
 }
+
+/// `webhook/ca`: what callers of the webhook are to trust.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WebhookCaDocument {
+    /// `own` when the cluster makes them, `files` when they are of `webhook.tls`.
+    pub source: String,
+    /// Each of them.
+    pub certificates: Vec<WebhookCertificate>,
+    /// All of them, as it belongs into `caBundle` (there in base64).
+    pub pem: String,
+}
+
+/// A certificate that signs others.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WebhookCertificate {
+    /// Its name.
+    pub subject: String,
+    /// From when it counts, RFC 3339.
+    pub not_before: Option<String>,
+    /// When it ends, RFC 3339.
+    pub not_after: Option<String>,
+}

@@ -19,6 +19,7 @@ use crate::peer_blobs::PeerBlobs;
 use crate::replicated::{Limits, Replicated};
 use crate::store::Store;
 use crate::warm::Warmer;
+use crate::webhook::Trust;
 
 const TOKEN: &str = "the-admin-token";
 const ME: NodeId = NodeId(1);
@@ -71,6 +72,7 @@ impl Node {
         let peers = PeerBlobs::new(Arc::new(alone), Arc::new(|_| None));
         let limits = Limits { expiry: BOUND, max_sessions: 1, max_bytes: 1 };
         let blobs = Replicated::new(ME, store, (&metadata).into(), peers, b"secret", limits, Planted::NONE);
+        let cluster = crate::cluster_dir::create(&dir.path().join("cluster")).unwrap();
         let held = Held::default();
         let says = held.clone();
         let admin = Admin {
@@ -87,6 +89,7 @@ impl Node {
             }),
             warmer: Warmer::new(Arc::new(trow_api::pull::memory::Memory::default())),
             access: Access::new(AdminToken::new(TOKEN), &trow_api::Auth::default()),
+            trust: Trust::new((&metadata).into(), Arc::new(cluster), true, None),
         };
         Node { metadata, held, router: router(admin), _dir: dir }
     }

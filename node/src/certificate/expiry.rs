@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Section;
+
 /// How long before its end a certificate is warned about.
 const SOON: i64 = 14 * 24 * 3600;
 /// How often that is said.
@@ -33,18 +35,19 @@ impl Expiry {
     /// What is to be said of it at `now`.
     fn remark(self, now: i64) -> Option<&'static str> {
         match self {
-            Expiry { to, .. } if to <= now => Some("the server's certificate has expired: clients refuse it"),
-            Expiry { from, .. } if from > now => Some("the server's certificate does not count yet"),
-            Expiry { to, .. } if to - now < SOON => Some("the server's certificate expires soon"),
+            Expiry { to, .. } if to <= now => Some("has expired: clients refuse it"),
+            Expiry { from, .. } if from > now => Some("does not count yet"),
+            Expiry { to, .. } if to - now < SOON => Some("expires soon"),
             _ => None,
         }
     }
 
     /// Says what is to be said of it now.
-    pub(super) fn warn(self) {
+    pub(super) fn warn(self, of: Section) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if let Some(remark) = self.remark(i64::try_from(now.as_secs()).unwrap_or(i64::MAX)) {
-            tracing::warn!(expires = %self, "{remark}; put a new one in the place of server.tls.cert and server.tls.key, which are read again");
+            let (what, cert, key) = (of.certificate(), of.cert(), of.key());
+            tracing::warn!(expires = %self, "{what} {remark}; put a new one in the place of {cert} and {key}, which are read again");
         }
     }
 }
@@ -58,9 +61,9 @@ impl fmt::Display for Expiry {
 }
 
 /// Warns now and once a day until `closing`.
-pub(super) async fn remind(closing: CancellationToken, expiry: impl Fn() -> Expiry) {
+pub(super) async fn remind(closing: CancellationToken, of: Section, expiry: impl Fn() -> Expiry) {
     loop {
-        expiry().warn();
+        expiry().warn(of);
         tokio::select! {
             () = closing.cancelled() => return,
             () = tokio::time::sleep(REMIND) => {}
@@ -68,12 +71,19 @@ pub(super) async fn remind(closing: CancellationToken, expiry: impl Fn() -> Expi
     }
 }
 
-/// Registers `trow_tls_certificate_expiry_timestamp_seconds`.
-pub(super) fn register(registry: &mut Registry, expiry: impl Fn() -> Expiry + Send + Sync + 'static) {
-    registry.register_collector(Box::new(Shown(expiry)));
+/// Shows when the webhook's certificate expires.
+pub const WEBHOOK_EXPIRY: &str = "trow_webhook_certificate_expiry_timestamp_seconds";
+
+/// Registers `trow_tls_certificate_expiry_timestamp_seconds`, or [`WEBHOOK_EXPIRY`].
+pub(super) fn register(
+    registry: &mut Registry,
+    of: Section,
+    expiry: impl Fn() -> Expiry + Send + Sync + 'static,
+) {
+    registry.register_collector(Box::new(Shown(of, expiry)));
 }
 
-struct Shown<F>(F);
+struct Shown<F>(Section, F);
 
 impl<F> fmt::Debug for Shown<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,9 +93,16 @@ impl<F> fmt::Debug for Shown<F> {
 
 impl<F: Fn() -> Expiry + Send + Sync + 'static> Collector for Shown<F> {
     fn encode(&self, mut out: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let help = "When the client listener's certificate expires, in seconds since 1970";
-        let name = "trow_tls_certificate_expiry_timestamp_seconds";
-        ConstGauge::new((self.0)().to).encode(out.encode_descriptor(name, help, None, MetricType::Gauge)?)
+        let (name, help) = match self.0 {
+            Section::Server => (
+                "trow_tls_certificate_expiry_timestamp_seconds",
+                "When the client listener's certificate expires, in seconds since 1970",
+            ),
+            Section::Webhook => {
+                (WEBHOOK_EXPIRY, "When the webhook's certificate expires, in seconds since 1970")
+            }
+        };
+        ConstGauge::new((self.1)().to).encode(out.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
 }
 

@@ -31,7 +31,7 @@ fn made() -> Made {
 }
 
 fn files(dir: &Path) -> Tls {
-    Tls { cert: dir.join("tls.crt"), key: dir.join("tls.key") }
+    Tls { cert: dir.join("tls.crt"), key: dir.join("tls.key"), of: Section::Server }
 }
 
 fn write(tls: &Tls, cert: &str, key: &str) {
@@ -168,7 +168,7 @@ async fn versions_before_tls_1_2_are_refused() {
 }
 
 /// A ClientHello that offers one version: 3 for TLS 1.2, 2 for TLS 1.1.
-fn client_hello(version: u8) -> Vec<u8> {
+pub(crate) fn client_hello(version: u8) -> Vec<u8> {
     let mut hello = vec![3, version];
     hello.extend([7; 32]);
     // No session; ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; no compression.

@@ -126,7 +126,7 @@ pub struct ServeFlags {
     /// Where health and metrics are served [ops.listen, default: 127.0.0.1:5002]
     #[arg(long, value_name = "ADDR")]
     pub ops_listen: Option<String>,
-    /// Where the admission webhook is served; not yet in this version [webhook.listen, default: nowhere]
+    /// Where the admission webhook is served, HTTPS [webhook.listen, default: nowhere]
     #[arg(long, value_name = "ADDR")]
     pub webhook_listen: Option<String>,
     /// The cluster directory of `trow cluster init` [cluster.dir, default: cluster in the data directory]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::reader::Reader;
 use super::tree::{Cluster, Config};
 use super::upstream;
-use crate::{certificate, users};
+use crate::{certificate, users, webhook};
 use trow_raft::limits::VOTERS_MAX;
 
 /// The most copies of a blob that can be asked for.
@@ -35,7 +35,7 @@ pub(super) fn rules(config: &Config, r: &mut Reader) {
     if config.cache.low >= config.cache.high {
         r.problem("cache.low", "must be below cache.high");
     }
-    later(config, r);
+    names(config, r);
 }
 
 fn cluster(cluster: &Cluster, r: &mut Reader) {
@@ -121,7 +121,7 @@ fn listeners(config: &Config, r: &mut Reader) {
     let mut taken = vec![("server.listen", listen)];
     let mut others =
         vec![("cluster.peer_listen", config.cluster.peer_listen), ("ops.listen", config.ops_listen)];
-    others.extend(config.later.webhook_listen.map(|address| ("webhook.listen", address)));
+    others.extend(config.webhook.listen.map(|address| ("webhook.listen", address)));
     for (key, address) in others {
         let clash = taken.iter().find(|(_, other)| *other == address && address.port() != 0);
         if let Some((other, _)) = clash {
@@ -151,16 +151,16 @@ fn timers(config: &Config, r: &mut Reader) {
 }
 
 fn files(config: &Config, r: &mut Reader) {
-    if let Some(Err(error)) = config.server.tls.as_ref().map(certificate::read) {
-        error.0.into_iter().for_each(|half| r.problem(half.setting, half.why));
+    for tls in [&config.server.tls, &config.webhook.tls] {
+        if let Some(Err(error)) = tls.as_ref().map(certificate::read) {
+            error.0.into_iter().for_each(|half| r.problem(half.setting, half.why));
+        }
     }
     if let Some(Err(problems)) = config.auth.htpasswd.as_deref().map(users::read) {
         problems.into_iter().for_each(|why| r.problem("auth.htpasswd", why));
     }
-    if let Some(path) = config.later.webhook_client_ca.as_deref()
-        && let Err(error) = std::fs::File::open(path)
-    {
-        r.problem("webhook.client_ca", format!("{} cannot be read: {error}", path.display()));
+    if let Some(Err(why)) = config.webhook.client_ca.as_deref().map(webhook::check_client_ca) {
+        r.problem("webhook.client_ca", why);
     }
     let data = &config.data_dir;
     if data.exists() && !data.is_dir() {
@@ -168,14 +168,21 @@ fn files(config: &Config, r: &mut Reader) {
     }
 }
 
-/// Rules of capabilities that are not in this version, so that a file stays valid later.
-fn later(config: &Config, r: &mut Reader) {
-    let later = &config.later;
+fn names(config: &Config, r: &mut Reader) {
+    let webhook = &config.webhook;
     for (key, names) in
-        [("server.hostnames", &config.server.hostnames), ("webhook.hostnames", &later.webhook_hostnames)]
+        [("server.hostnames", &config.server.hostnames), ("webhook.hostnames", &webhook.hostnames)]
     {
         for name in names.iter().filter(|name| !is_host(name) && !is_host_port(name)) {
             r.problem(key, format!("expected a host name, not {name:?}"));
         }
+    }
+    let label = |text: &str| !text.is_empty() && is_host(text) && !text.contains('.');
+    if !webhook.service.split_once('.').is_some_and(|(service, space)| label(service) && label(space)) {
+        let why = format!("expected <service>.<namespace>, not {:?}", webhook.service);
+        r.problem("webhook.service", why);
+    }
+    if webhook.max_staleness.is_zero() {
+        r.problem("webhook.max_staleness", "must be more than 0s, or every election denies");
     }
 }

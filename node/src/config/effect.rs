@@ -7,7 +7,7 @@ use super::reader::Reader;
 use super::tree::Config;
 
 /// Sections and keys of capabilities that this version does not have.
-const LATER: &[&str] = &["webhook.", "gc.interval", "scrub."];
+const LATER: &[&str] = &["gc.interval", "scrub."];
 
 /// Whether the setting belongs to a capability that this version does not have.
 pub(super) fn is_later(key: &str) -> bool {

@@ -22,6 +22,8 @@ pub struct Config {
     pub server: Server,
     /// Where health and metrics are served.
     pub ops_listen: SocketAddr,
+    /// The admission webhook.
+    pub webhook: Webhook,
     /// The node's place among its peers.
     pub cluster: Cluster,
     /// Timers of consensus.
@@ -61,9 +63,63 @@ pub struct Server {
     pub tls: Option<Tls>,
 }
 
+/// The admission webhook.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Webhook {
+    /// Its address; without one there is none.
+    pub listen: Option<SocketAddr>,
+    /// Further names in its certificate.
+    pub hostnames: Vec<String>,
+    /// `<service>.<namespace>` by which the API server calls it.
+    pub service: String,
+    /// Files in the place of the cluster's own certificate.
+    pub tls: Option<Tls>,
+    /// Only callers with a certificate of these CAs.
+    pub client_ca: Option<PathBuf>,
+    /// How old a policy may be that it decides by.
+    pub max_staleness: Duration,
+}
+
+/// Which listener's certificate it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// That for clients.
+    Server,
+    /// The webhook.
+    Webhook,
+}
+
+impl Section {
+    /// The setting of the certificate.
+    pub fn cert(self) -> &'static str {
+        match self {
+            Section::Server => "server.tls.cert",
+            Section::Webhook => "webhook.tls.cert",
+        }
+    }
+
+    /// The setting of the key.
+    pub fn key(self) -> &'static str {
+        match self {
+            Section::Server => "server.tls.key",
+            Section::Webhook => "webhook.tls.key",
+        }
+    }
+
+    /// What it is called.
+    pub fn certificate(self) -> &'static str {
+        match self {
+            Section::Server => "the server's certificate",
+            Section::Webhook => "the webhook's certificate",
+        }
+    }
+}
+
 /// A listener's certificate and key, PEM files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tls {
+    /// Of which listener.
+    pub of: Section,
     /// The certificate chain.
     pub cert: PathBuf,
     /// The private key.
@@ -145,11 +201,6 @@ pub struct CacheSettings {
 /// Settings of capabilities that are not in this version.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Later {
-    pub(super) webhook_listen: Option<SocketAddr>,
-    pub(super) webhook_hostnames: Vec<String>,
-    pub(super) webhook_service: String,
-    pub(super) webhook_client_ca: Option<PathBuf>,
-    pub(super) webhook_max_staleness: Duration,
     pub(super) gc_interval: Duration,
     pub(super) scrub_rate: ByteRate,
 }
@@ -168,9 +219,17 @@ impl Config {
         let server = Server {
             listen: r.or("server.listen", loopback(5000)),
             hostnames: r.or("server.hostnames", Vec::new()),
-            tls: tls(r),
+            tls: tls(r, Section::Server),
         };
         let ops_listen = r.or("ops.listen", loopback(5002));
+        let webhook = Webhook {
+            listen: r.optional("webhook.listen"),
+            hostnames: r.or("webhook.hostnames", Vec::new()),
+            service: r.or("webhook.service", "trow.trow".to_owned()),
+            tls: tls(r, Section::Webhook),
+            client_ca: r.optional("webhook.client_ca"),
+            max_staleness: r.or("webhook.max_staleness", 5 * MINUTE),
+        };
         let cluster = Cluster {
             name: r.optional("cluster.name").unwrap_or_else(host_name),
             zone: r.or("cluster.zone", String::new()),
@@ -201,6 +260,7 @@ impl Config {
             data_dir,
             server,
             ops_listen,
+            webhook,
             cluster,
             raft,
             factor: u32::try_from(factor).unwrap_or(u32::MAX),
@@ -226,30 +286,22 @@ impl Config {
 
 impl Later {
     fn read(r: &mut Reader) -> Later {
-        Later {
-            webhook_listen: r.optional("webhook.listen"),
-            webhook_hostnames: r.or("webhook.hostnames", Vec::new()),
-            webhook_service: r.or("webhook.service", "trow.trow".to_owned()),
-            webhook_client_ca: r.optional("webhook.client_ca"),
-            webhook_max_staleness: r.or("webhook.max_staleness", 5 * MINUTE),
-            gc_interval: r.or("gc.interval", HOUR),
-            scrub_rate: r.or("scrub.rate", ByteRate(20 << 20)),
-        }
+        Later { gc_interval: r.or("gc.interval", HOUR), scrub_rate: r.or("scrub.rate", ByteRate(20 << 20)) }
     }
 }
 
 /// A certificate without its key, or the reverse, is the problem of the missing one.
-fn tls(r: &mut Reader) -> Option<Tls> {
-    let (cert, key) = (r.optional("server.tls.cert"), r.optional("server.tls.key"));
+fn tls(r: &mut Reader, of: Section) -> Option<Tls> {
+    let (cert, key) = (r.optional(of.cert()), r.optional(of.key()));
     match (cert, key) {
-        (Some(cert), Some(key)) => Some(Tls { cert, key }),
+        (Some(cert), Some(key)) => Some(Tls { of, cert, key }),
         (None, None) => None,
         (Some(_), None) => {
-            r.problem("server.tls.key", "needed with server.tls.cert: the private key of the certificate");
+            r.problem(of.key(), format!("needed with {}: the private key of the certificate", of.cert()));
             None
         }
         (None, Some(_)) => {
-            r.problem("server.tls.cert", "needed with server.tls.key: the certificate of the key");
+            r.problem(of.cert(), format!("needed with {}: the certificate of the key", of.key()));
             None
         }
     }

@@ -79,6 +79,7 @@ impl Plan {
                 listen: Some(port(node, 0)?.to_string()),
                 peer_listen: Some(port(node, 1)?.to_string()),
                 ops_listen: Some(port(node, 2)?.to_string()),
+                webhook_listen: Some(port(node, 3)?.to_string()),
                 cluster_dir: Some(cluster_dir.display().to_string()),
                 // A founder counts only founders, so that all of them mean the same set.
                 join: if founder { join[..founders].to_vec() } else { join.clone() },
@@ -109,7 +110,7 @@ impl Plan {
 
     /// Whether nobody listens where the nodes will: another cluster there would answer for them.
     pub(super) fn ports_are_free(&self) -> Result<(), Failure> {
-        let addresses = self.nodes.iter().flat_map(|node| [node.client, node.peer, node.ops]);
+        let addresses = self.nodes.iter().flat_map(|node| [node.client, node.peer, node.ops, node.webhook]);
         let taken: Vec<String> = addresses
             .filter(|address| std::net::TcpStream::connect_timeout(address, CONNECT).is_ok())
             .map(|address| address.to_string())

@@ -24,9 +24,10 @@ use crate::certificate::ServerTls;
 use crate::listener;
 use crate::traces;
 use crate::warm::Warmer;
+use crate::webhook::Trust;
 
 /// Clients that may wait in the kernel to be accepted.
-const BACKLOG: u32 = 1024;
+pub(super) const BACKLOG: u32 = 1024;
 
 /// All that clients can ask for.
 pub(super) fn router(
@@ -35,6 +36,7 @@ pub(super) fn router(
     cluster: &Cluster,
     content: &Content,
     counted: Counted,
+    trust: Trust,
 ) -> Router {
     let token = AdminToken::new(disk.cluster_dir.admin_token());
     let upstreams: Arc<dyn Upstreams> = Arc::new(content.cache.clone());
@@ -46,6 +48,7 @@ pub(super) fn router(
         holds: wiring::holds(&cluster.peers, cluster.metadata.clone(), content.store.clone()),
         access: Access::new(token.clone(), &settings.auth),
         warmer: Warmer::new(Arc::clone(&upstreams)),
+        trust,
     };
     trow_api::router(Api {
         metadata: cluster.metadata.clone(),

@@ -15,6 +15,7 @@ use trow_raft::NodeId;
 use super::cluster::Cluster;
 use super::content::{Content, Upkeep};
 use super::settings;
+use super::webhook::Webhook;
 use crate::certificate::ServerTls;
 use crate::config::Config;
 use crate::metrics::{self, NodeMetrics};
@@ -54,7 +55,7 @@ impl Health {
     pub(super) fn show(
         &self,
         config: &Config,
-        tls: Option<&ServerTls>,
+        (tls, webhook): (Option<&ServerTls>, Option<&Webhook>),
         cluster: &Cluster,
         content: &Content,
         upkeep: &Upkeep,
@@ -78,6 +79,9 @@ impl Health {
         upkeep.evictor.meter().register(&mut registry);
         if let Some(tls) = tls {
             tls.register(&mut registry);
+        }
+        if let Some(webhook) = webhook {
+            webhook.tls.register(&mut registry);
         }
         Ok(Counted { requests, replies })
     }

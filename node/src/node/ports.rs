@@ -1,4 +1,4 @@
-//! The three ports of a node, taken before anything that takes long: a taken one is known at once;
+//! The ports of a node, taken before anything that takes long: a taken one is known at once;
 //! and room for the connections that they bring.
 //!
 //! Always holds: clients are not listened to yet. Whoever is refused goes elsewhere; whoever is
@@ -16,6 +16,8 @@ pub(super) struct Ports {
     pub clients: TcpSocket,
     pub peers: TcpListener,
     pub ops: TcpListener,
+    /// Only where there is to be a webhook.
+    pub webhook: Option<TcpSocket>,
 }
 
 /// Where they are, with the numbers that the system chose for 0.
@@ -23,6 +25,7 @@ pub(super) struct Addresses {
     pub clients: SocketAddr,
     pub peers: SocketAddr,
     pub ops: SocketAddr,
+    pub webhook: Option<SocketAddr>,
 }
 
 impl Ports {
@@ -31,6 +34,7 @@ impl Ports {
             clients: self.clients.local_addr()?,
             peers: self.peers.local_addr()?,
             ops: self.ops.local_addr()?,
+            webhook: self.webhook.as_ref().map(TcpSocket::local_addr).transpose()?,
         })
     }
 }
@@ -42,6 +46,7 @@ pub(super) async fn take(config: &Config) -> anyhow::Result<Ports> {
             .with_context(|| taken("server.listen", config.server.listen))?,
         peers: listen("cluster.peer_listen", config.cluster.peer_listen).await?,
         ops: listen("ops.listen", config.ops_listen).await?,
+        webhook: config.webhook.listen.map(reserve_webhook).transpose()?,
     })
 }
 
@@ -61,6 +66,10 @@ fn reserve(address: SocketAddr) -> std::io::Result<TcpSocket> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
+}
+
+fn reserve_webhook(address: SocketAddr) -> anyhow::Result<TcpSocket> {
+    reserve(address).with_context(|| taken("webhook.listen", address))
 }
 
 async fn listen(setting: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -16,11 +16,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// asked, so what is left is whether the node belongs to a cluster and has caught up with it: the
 /// next node may be stopped as soon as this one is ready, and this one's vote must count by then.
 /// That there is no quorum is no reason: what is here can be served. It is known to be so once the
-/// first read was waited for, and no leader speaks.
+/// first read was waited for, and no leader speaks. `serving` are the listeners that wait as long.
 pub(super) fn check(
     metadata: &Metadata,
     confirmed: &Arc<AtomicBool>,
-    serving: &Arc<AtomicBool>,
+    serving: &[Arc<AtomicBool>; 2],
 ) -> impl Fn() -> Option<String> + Send + Sync + use<> {
     let (metadata, confirmed, serving) = (metadata.clone(), confirmed.clone(), serving.clone());
     move || {
@@ -35,7 +35,7 @@ pub(super) fn check(
             Ok(match view.member(metadata.id())?.map(|member| member.state) {
                 None => Some("joining: waiting to be admitted"),
                 Some(MemberState::Joining) => Some("joining: catching up"),
-                Some(_) if !serving.load(Ordering::Relaxed) || is_behind(&metadata, &confirmed) => {
+                Some(_) if !all(&serving) || is_behind(&metadata, &confirmed) => {
                     Some("starting: catching up with the cluster")
                 }
                 Some(_) => None,
@@ -46,6 +46,10 @@ pub(super) fn check(
             Err(_) => Some("the state cannot be read".to_owned()),
         }
     }
+}
+
+fn all(serving: &[Arc<AtomicBool>]) -> bool {
+    serving.iter().all(|one| one.load(Ordering::Relaxed))
 }
 
 /// Whether a leader speaks, and no read was confirmed yet; or it was not waited long enough to say.

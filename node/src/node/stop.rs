@@ -22,7 +22,7 @@ const HAND_ON: Duration = Duration::from_secs(3);
 /// What a running node has to stop, in this order.
 pub(super) struct Running {
     pub health: Health,
-    /// Ends the client listener, and what follows files for it.
+    /// Ends the listeners for clients and for the webhook, and what follows files for them.
     pub closing: CancellationToken,
     pub clients: JoinHandle<anyhow::Result<()>>,
     pub uploads: Replicated,

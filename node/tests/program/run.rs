@@ -149,6 +149,7 @@ pub struct Node {
     data_dir: String,
     client: String,
     ops: String,
+    webhook: Option<String>,
     token: String,
     token_file: String,
     log: PathBuf,
@@ -176,7 +177,8 @@ impl Node {
         let token_file = format!("{data_dir}/cluster/admin.token");
         let token = std::fs::read_to_string(&token_file).unwrap().trim().to_owned();
         let text = |field: &str| started[field].as_str().unwrap().to_owned();
-        Node { child, data_dir, client: text("client"), ops: text("ops"), token, token_file, log }
+        let webhook = started["webhook"].as_str().map(str::to_owned);
+        Node { child, data_dir, client: text("client"), ops: text("ops"), webhook, token, token_file, log }
     }
 
     pub fn data_dir(&self) -> &str {
@@ -185,6 +187,11 @@ impl Node {
 
     pub fn client(&self) -> &str {
         &self.client
+    }
+
+    /// Where its webhook is.
+    pub fn webhook(&self) -> &str {
+        self.webhook.as_deref().expect("a node with a webhook")
     }
 
     pub fn token(&self) -> &str {
