@@ -17,6 +17,8 @@ use crate::policy::Policy;
 const CONFIRM: Duration = Duration::from_millis(200);
 /// How often a node without reviews asks for a confirmation: at least, and at most.
 const IDLE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(500));
+/// How long such a question waits: nobody waits for it.
+const IDLE_CONFIRM: Duration = Duration::from_secs(1);
 
 /// One node's gate.
 pub(super) struct Gate {
@@ -151,7 +153,7 @@ impl Gate {
 /// A node without reviews is still in touch, so that one that loses the quorum answers from what it knew then.
 async fn keep_in_touch(gate: Weak<Gate>, every: Duration) {
     while let Some(alive) = gate.upgrade() {
-        alive.confirm(every).await;
+        alive.confirm(IDLE_CONFIRM).await;
         drop(alive);
         tokio::time::sleep(every).await;
     }

@@ -180,7 +180,7 @@ mod tests {
     fn names_below_a_registry_that_name_nothing_are_refused() {
         for image in [
             "trow.example.com/f/docker.io",
-            "trow.example.com/f/-/x",
+            "trow.example.com/f/a__0/x",
             "trow.example.com/hub:1",
             "trow.example.com/f/trow.example.com/app:1",
         ] {
