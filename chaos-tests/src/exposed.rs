@@ -17,6 +17,8 @@ pub enum Values {
     Build,
     /// A registry: those that are configured, and a bounded number of others.
     Host,
+    /// A rule of a policy: one of few kinds, or a place in one of its two lists up to a bound.
+    Rule,
 }
 
 /// Whether a metric must be seen to change.
@@ -45,7 +47,7 @@ pub struct Metric {
 }
 
 use Changes::{Elsewhere, Here, Never};
-use Values::{Build, Host, Number, OneOf};
+use Values::{Build, Host, Number, OneOf, Rule};
 
 const fn metric(
     kind: &'static str,
@@ -67,8 +69,11 @@ const ROUTES: Values = OneOf(&[
     "tags",
     "referrers",
     "admin",
+    "validate",
+    "mutate",
     "other",
 ]);
+const VERDICTS: Values = OneOf(&["allow", "deny", "warn", "audit"]);
 const METHODS: Values = OneOf(&["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"]);
 const WAYS: Values = OneOf(&["in", "out"]);
 const OUTCOMES: Values = OneOf(&["done", "refused", "too_large", "busy", "no_leader", "unknown"]);
@@ -170,6 +175,13 @@ pub const METRICS: &[Metric] = &[
         Here,
     ),
     metric("gauge", "trow_tls_certificate_expiry_timestamp_seconds", &[], Here),
+    metric("counter", "trow_admission_decisions", &[("verdict", VERDICTS), ("rule", Rule)], Here),
+    metric(
+        "histogram",
+        "trow_admission_review_seconds",
+        &[("webhook", OneOf(&["validate", "mutate"]))],
+        Here,
+    ),
     metric("gauge", "trow_webhook_certificate_expiry_timestamp_seconds", &[], Here),
     metric("gauge", "trow_webhook_ca_expiry_timestamp_seconds", &[], Here),
     metric("gauge", "trow_peer_certificate_expiry_timestamp_seconds", &[], Here),
@@ -204,6 +216,7 @@ impl Metric {
             Some(OneOf(values)) => !values.contains(&value.as_str()),
             Some(Number) => value.parse::<f64>().is_err(),
             Some(Build | Host) => value.is_empty(),
+            Some(Rule) => !is_rule(value),
             None => true,
         });
         if let Some((key, value)) = strange {
@@ -212,4 +225,11 @@ impl Metric {
         let missing = self.labels.iter().find(|(key, _)| !labels.contains_key(*key));
         missing.map(|(key, _)| format!("{} lacks the label {key}", self.name))
     }
+}
+
+/// `allow[0]`, or a kind of rule that no list has.
+fn is_rule(value: &str) -> bool {
+    let kinds = ["default", "forbidTags", "requireDigest", "notSet", "unreadable", "noQuorum"];
+    let place = ["allow[", "deny["].iter().find_map(|list| value.strip_prefix(list)?.strip_suffix(']'));
+    kinds.contains(&value) || place.is_some_and(|n| n.trim_end_matches('+').parse::<u32>().is_ok())
 }

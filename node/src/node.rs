@@ -82,14 +82,18 @@ async fn serve(config: &Config, sources: &Sources, planted: Planted) -> anyhow::
     let webhook = webhook::open(config, ports.webhook, &disk, &cluster, &closing)?;
     let counted = health.show(config, (tls.as_ref(), webhook.as_ref()), &cluster, &content, &upkeep)?;
     let trust = webhook::trust(config, &disk, &cluster);
+    let reviews = webhook
+        .is_some()
+        .then(|| webhook::router(config, api.prefixes.clone(), &cluster, &content, &counted));
     let router = clients::router(api, &disk, &cluster, &content, counted, trust);
     let confirmed = ready::confirmed(&cluster.metadata, &mut tasks);
     let serving = [webhook.is_none(), false].map(|without| Arc::new(AtomicBool::new(without)));
     health.readiness.check_with(ready::check(&cluster.metadata, &confirmed, &serving));
     let [reviewing, serving] = serving;
     let metadata = cluster.metadata.clone();
-    let webhook =
-        webhook.map(|webhook| webhook.serve(webhook::router(), metadata.clone(), reviewing, closing.clone()));
+    let webhook = webhook
+        .zip(reviews)
+        .map(|(webhook, reviews)| webhook.serve(reviews, metadata.clone(), reviewing, closing.clone()));
     let clients = clients::serve(ports.clients, router, tls, metadata, serving, closing.clone());
     let mut clients = webhook::beside(clients, webhook);
 

@@ -16,6 +16,7 @@ use chaos_tests::image::{Image, MANIFEST};
 use chaos_tests::process::Node;
 use chaos_tests::report::scenario;
 use chaos_tests::upstream::{Hold, Kind, Rule, Twist, Upstream};
+use chaos_tests::webhook::{Verdict, Webhook};
 use rcgen::{CertificateParams, KeyPair};
 use reqwest::Method;
 use trow_raft::Digest;
@@ -129,6 +130,20 @@ async fn another_authority(cluster: &Cluster, watch: &Watch) -> Result<()> {
         watch.once(&format!("trow_webhook_{name}_expiry_timestamp_seconds")).await?;
     }
     let server = &cluster.nodes[0].client;
+    let (_, bundle, _) = cluster.admin.run(server, &["webhook", "ca"]).await?;
+    let mut webhook: SocketAddr = cluster.nodes[0].ops.parse()?;
+    webhook.set_port(webhook.port() + 1);
+    let review = serde_json::json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "seen", "operation": "CREATE", "namespace": "default",
+            "kind": { "group": "", "version": "v1", "kind": "Pod" },
+            "resource": { "group": "", "version": "v1", "resource": "pods" },
+            "object": { "apiVersion": "v1", "kind": "Pod", "spec": { "containers": [{ "name": "a", "image": "a" }] } },
+        },
+    });
+    let verdict = Webhook::new(&webhook.to_string(), &bundle)?.validate(&review).await?;
+    ensure!(verdict == Verdict::Allowed, "there is no policy, and yet: {verdict:?}");
     let (code, _, why) = cluster.admin.run(server, &["webhook", "ca", "--replace"]).await?;
     ensure!(code == 0, "another authority: {why}");
     Ok(())

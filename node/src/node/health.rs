@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use trow_api::admission::AdmissionMetrics;
 use trow_api::{HttpMetrics, Replies};
 use trow_raft::NodeId;
 
@@ -31,6 +32,7 @@ pub(super) struct Health {
 pub(super) struct Counted {
     pub requests: HttpMetrics,
     pub replies: Replies,
+    pub admission: AdmissionMetrics,
 }
 
 /// Serves the ops port in `tasks`.
@@ -63,6 +65,7 @@ impl Health {
         let mut registry =
             self.registry.lock().map_err(|_| anyhow::anyhow!("the registry of metrics is lost"))?;
         let requests = HttpMetrics::register(&mut registry);
+        let admission = AdmissionMetrics::register(&mut registry);
         let replies = Replies::default();
         registry.register_collector(Box::new(NodeMetrics {
             metadata: cluster.metadata.clone(),
@@ -83,6 +86,6 @@ impl Health {
         if let Some(webhook) = webhook {
             webhook.tls.register(&mut registry);
         }
-        Ok(Counted { requests, replies })
+        Ok(Counted { requests, replies, admission })
     }
 }

@@ -12,14 +12,19 @@ use axum::Router;
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use trow_api::admission::{self, Admission};
+use trow_api::pull::Prefixes;
 use trow_raft::Metadata;
 
 use super::clients::BACKLOG;
 use super::cluster::Cluster;
+use super::content::Content;
 use super::disk::OnDisk;
+use super::health::Counted;
 use super::ready;
 use crate::config::Config;
 use crate::listener;
+use crate::traces;
 use crate::webhook::{self, Known, Settings, Trust, WebhookTls};
 
 /// How often it is looked whether there is a certificate.
@@ -54,9 +59,26 @@ pub(super) fn open(
     Ok(Some(Webhook { socket, tls: Arc::new(tls) }))
 }
 
-/// What it answers: no review can be asked for yet, so that every path is unknown.
-pub(super) fn router() -> Router {
-    Router::new().layer(axum::middleware::from_fn(trow_api::server::refuse))
+/// What it answers.
+pub(super) fn router(
+    config: &Config,
+    prefixes: Prefixes,
+    cluster: &Cluster,
+    content: &Content,
+    counted: &Counted,
+) -> Router {
+    admission::router(Admission {
+        metadata: cluster.metadata.clone(),
+        blobs: Arc::new(content.blobs.clone()),
+        upstreams: Arc::new(content.cache.clone()),
+        node: cluster.peers.me().name.clone(),
+        hostnames: config.server.hostnames.clone(),
+        prefixes,
+        max_staleness: config.webhook.max_staleness,
+        requests: counted.requests.clone(),
+        metrics: counted.admission.clone(),
+        adopt: traces::adopt,
+    })
 }
 
 /// What callers are to trust, for administrators.

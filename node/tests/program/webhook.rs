@@ -10,6 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::{Value, json};
 
 use crate::dev::Dev;
 use crate::run::{Node, Run, trow, trow_json, until};
@@ -41,17 +42,114 @@ fn ask(address: &str, name: &'static str, bundle: &str, caller: Option<&Pair>) -
     tcp.set_read_timeout(Some(Duration::from_secs(60)))?;
     let connection = ClientConnection::new(Arc::new(config), ServerName::try_from(name).unwrap()).unwrap();
     let mut stream = StreamOwned::new(connection, tcp);
-    let head = "GET /nothing-here HTTP/1.1\r\nhost: trow\r\nconnection: close\r\n\r\n";
-    stream.write_all(head.as_bytes())?;
+    let body = review("docker.io/library/fine:1").to_string();
+    write!(
+        stream,
+        "POST /validate-image HTTP/1.1\r\nhost: trow\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
     let mut reply = String::new();
     stream.read_to_string(&mut reply)?;
     let status = reply.split(' ').nth(1).and_then(|status| status.parse().ok());
     status.ok_or(std::io::ErrorKind::InvalidData.into())
 }
 
-/// That the webhook completes the handshake and answers, even if only that there is nothing.
+/// That the webhook completes the handshake and answers a review.
 fn answers(address: &str, name: &'static str, bundle: &str) {
-    assert_eq!(ask(address, name, bundle, None).unwrap(), 404, "{address} as {name}");
+    assert_eq!(ask(address, name, bundle, None).unwrap(), 200, "{address} as {name}");
+}
+
+/// An API server's question about a Pod.
+fn review(image: &str) -> Value {
+    json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": { "group": "", "version": "v1", "kind": "Pod" },
+            "resource": { "group": "", "version": "v1", "resource": "pods" },
+            "namespace": "default",
+            "operation": "CREATE",
+            "userInfo": { "username": "admin" },
+            "object": {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": { "name": "p", "namespace": "default" },
+                "spec": { "containers": [{ "name": "web", "image": image }] },
+            },
+        },
+    })
+}
+
+/// What the webhook at `address` says of a Pod with this image: `None` if it may run, or why not.
+fn verdict(address: &str, bundle: &str, image: &str) -> Option<String> {
+    let trusted = reqwest::Certificate::from_pem_bundle(bundle.as_bytes()).unwrap();
+    let work = async {
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only(trusted);
+        let client = client.timeout(Duration::from_secs(60)).build().unwrap();
+        let url = format!("https://{address}/validate-image");
+        let reply = client.post(url).json(&review(image)).send().await.unwrap();
+        assert_eq!(reply.status(), 200);
+        reply.json::<Value>().await.unwrap()
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = runtime.block_on(work);
+    let response = &answer["response"];
+    assert_eq!(response["uid"], review(image)["request"]["uid"]);
+    match response["allowed"].as_bool() {
+        Some(true) => None,
+        _ => Some(response["status"]["message"].as_str().unwrap().to_owned()),
+    }
+}
+
+const POLICY: &str = "version: 1\ndefault: deny\nallow:\n  - image: docker.io/library/fine\n";
+
+#[test]
+fn every_node_judges_by_the_policy_and_without_a_quorum_only_while_it_is_young() {
+    let dir = tempfile::tempdir().unwrap();
+    let staleness = Duration::from_secs(8);
+    let dev = Dev::start_with(dir.path(), 3, &[("TROW_WEBHOOK_MAX_STALENESS", "8s")], &[]);
+    let bundle = dev.cli(0, &["webhook", "ca"]).expect(0).out;
+    let says = |node: usize, image: &str| verdict(dev.field(node, "webhook"), &bundle, image);
+    assert_eq!(says(1, "evil:1"), None, "before the first policy everything is allowed");
+    let file = dir.path().join("policy.yaml");
+    std::fs::write(&file, POLICY).unwrap();
+    dev.cli(2, &["policy", "set", file.to_str().unwrap()]).expect(0);
+    for node in 0..3 {
+        assert_eq!(says(node, "fine:1"), None, "n{}", node + 1);
+        let why = says(node, "evil:1").expect("it counts on every node once it is set");
+        assert!(
+            why.starts_with("image \"docker.io/library/evil:1\" (container \"web\") denied by default"),
+            "{why}"
+        );
+    }
+
+    // The two others stand still: n1 knows the policy, and for how long it was not confirmed.
+    let began = std::time::Instant::now();
+    dev.pause(1);
+    dev.pause(2);
+    let (mut allowed, mut denied) = (0, String::new());
+    until("the policy to be too old", || match says(0, "fine:1") {
+        None => {
+            allowed += 1;
+            assert!(says(0, "evil:1").is_some());
+            None
+        }
+        Some(why) => {
+            denied = why;
+            Some(())
+        }
+    });
+    assert!(denied.contains("webhook.max_staleness"), "{denied}");
+    assert!(allowed > 0, "it is judged by what is known here at first");
+    assert!(began.elapsed() > staleness / 2, "denied after {:?}", began.elapsed());
+    dev.resume(1);
+    dev.resume(2);
+    until("the quorum to be back", || says(0, "fine:1").is_none().then_some(()));
+    assert!(says(0, "evil:1").is_some());
+    dev.terminate();
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -146,7 +244,7 @@ fn files_take_the_place_of_the_own_certificate_and_only_known_callers_are_answer
     let node = Node::serve(dir.path(), &["--config", &config, "--webhook-listen", "127.0.0.1:0"]);
     node.until_ready();
     let address = node.webhook();
-    assert_eq!(ask(address, SERVICE, &old, Some(&caller)).unwrap(), 404);
+    assert_eq!(ask(address, SERVICE, &old, Some(&caller)).unwrap(), 200);
     assert!(ask(address, SERVICE, &old, None).is_err(), "a caller without a certificate");
     assert!(ask(address, SERVICE, &old, Some(&second)).is_err(), "a caller with one of another CA");
     let refused = node.cli(&["webhook", "ca"]).expect(1);
