@@ -38,6 +38,7 @@ use crate::policy::{Decision, Mode, Verdict};
 use crate::pull::{Prefixes, Upstreams};
 use crate::query::Query;
 use crate::server::{self, Common, Label};
+use crate::signature::Verifier;
 use gate::{Closed, Gate, Standing};
 use images::{Named, Subject};
 use judge::{Case, Judge};
@@ -82,7 +83,8 @@ pub struct Admission {
 /// The webhook listener's router: `POST /validate-image` and `/mutate-image`. Needs a Tokio runtime.
 pub fn router(admission: Admission) -> Router {
     let Admission { metadata, blobs, upstreams, node, hostnames, prefixes, max_staleness, .. } = admission;
-    let sources = facts::Sources { metadata: metadata.clone(), blobs, upstreams };
+    let signatures = Verifier::new(metadata.clone(), blobs.clone(), upstreams.clone());
+    let sources = facts::Sources { metadata: metadata.clone(), blobs, upstreams, signatures };
     let judge = Judge { names: names::Names::new(&hostnames, &prefixes), sources };
     let gate = Gate::new(metadata, max_staleness);
     let room = Room::of("review", Problem::ReviewTooLarge, REVIEW_ROOM, REVIEW_WAIT);

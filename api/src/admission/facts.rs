@@ -10,11 +10,13 @@ use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 use trow_raft::{Digest, Metadata, RepoName, StateError, View};
 
+use super::gate::Standing;
 use super::names::Whose;
 use crate::blobs::Blobs;
 use crate::policy::{Fact, Facts, Needs};
 use crate::pull::{ImageName, PullError, UpstreamName, Upstreams};
 use crate::route::Reference;
+use crate::signature::{Repository, Verifier};
 
 /// Blobs whose holders are asked for at the same time.
 const AT_ONCE: usize = 16;
@@ -25,6 +27,7 @@ pub(super) struct Sources {
     pub(super) metadata: Metadata,
     pub(super) blobs: Arc<dyn Blobs>,
     pub(super) upstreams: Arc<dyn Upstreams>,
+    pub(super) signatures: Verifier,
 }
 
 /// An image whose facts are wanted: its name, and whose it is.
@@ -35,14 +38,21 @@ pub(super) struct Of<'a> {
 }
 
 impl Sources {
-    /// What `needs` asks for, by `deadline` at the latest.
-    pub(super) async fn find(&self, of: Of<'_>, needs: &Needs, deadline: Instant) -> Facts {
-        let (exists, digest, replicated) = tokio::join!(
+    /// What `needs` asks for by the policy that stands, by `deadline` at the latest.
+    pub(super) async fn find(
+        &self,
+        of: Of<'_>,
+        standing: &Standing,
+        needs: &Needs,
+        deadline: Instant,
+    ) -> Facts {
+        let (exists, digest, replicated, signed_by) = tokio::join!(
             wanted(needs.exists, deadline, self.exists(of)),
             wanted(needs.digest, deadline, self.tag(of)),
             wanted(needs.replicated, deadline, self.replicated(of)),
+            wanted(!needs.signed_by.is_empty(), deadline, self.signed_by(of, standing, &needs.signed_by)),
         );
-        Facts { exists, digest, replicated, ..Facts::default() }
+        Facts { exists, digest, replicated, signed_by }
     }
 
     /// The digest that a pull gets.
@@ -63,6 +73,34 @@ impl Sources {
         }
     }
 
+    /// Which of the policy's keys of these names signed what a pull gets.
+    async fn signed_by(
+        &self,
+        of: Of<'_>,
+        standing: &Standing,
+        names: &[String],
+    ) -> Result<Vec<String>, String> {
+        let repository = match of.whose {
+            Whose::Own(repo) => Repository::Own(repo.clone()),
+            Whose::Upstream(name) => Repository::Upstream(name.clone()),
+            Whose::Elsewhere => return Err(too_long()),
+        };
+        let digest = match reference(of.image) {
+            Some(Reference::Digest(digest)) => Some(digest),
+            Some(tag) => self.resolve(of.whose, &tag).await?,
+            None => None,
+        };
+        let digest = digest.ok_or("there is no such image")?;
+        let keys: Vec<_> =
+            standing.policy.keys().filter(|(key, _)| names.iter().any(|name| name == key)).collect();
+        let revision = standing.revision.unwrap_or_default();
+        match self.signatures.signed_by(&repository, &digest, revision, &keys).await {
+            Fact::Known(names) => Ok(names),
+            Fact::Unknown(why) => Err(why),
+            Fact::NotAsked => Err("nobody looked".to_owned()),
+        }
+    }
+
     /// What the tag stands for, whatever digest is written beside it.
     async fn tag(&self, of: Of<'_>) -> Result<Option<Digest>, String> {
         match &of.image.tag {
@@ -76,9 +114,7 @@ impl Sources {
         match whose {
             Whose::Own(repo) => own(&self.metadata.local(), repo, reference).map_err(failed),
             Whose::Upstream(name) => self.of_upstream(name, reference).await,
-            Whose::Elsewhere => {
-                Err("its name is too long for it to be pulled through this registry".to_owned())
-            }
+            Whose::Elsewhere => Err(too_long()),
         }
     }
 
@@ -134,6 +170,10 @@ impl Sources {
         let holders = self.blobs.holders(&digest).await?;
         Ok(owners.iter().all(|owner| holders.contains(&owner.node)))
     }
+}
+
+fn too_long() -> String {
+    "its name is too long for it to be pulled through this registry".to_owned()
 }
 
 /// What is pulled by a name: of a tag and a digest the digest counts.

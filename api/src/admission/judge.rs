@@ -55,8 +55,10 @@ impl Judge {
         if needs.is_empty() {
             return decision;
         }
-        let facts =
-            self.sources.find(Of { image: &meant.judged, whose: &meant.whose }, &needs, deadline).await;
+        let facts = self
+            .sources
+            .find(Of { image: &meant.judged, whose: &meant.whose }, standing, &needs, deadline)
+            .await;
         policy.decide(&meant.judged, namespace, &facts)
     }
 

@@ -11,7 +11,9 @@ use trow_api::pull::{PullError, Relayed, UpstreamName};
 use trow_api::signature::{PublicKey, Repository, Verifier};
 use trow_raft::{Command, Digest, Outcome, command};
 
-use crate::support::{BOUND, IMAGE, Registry};
+use crate::reviews;
+use crate::support::{BOUND, IMAGE, INDEX, Registry};
+use crate::webhook::{self, Webhook};
 
 macro_rules! cosign {
     ($name:literal) => {
@@ -251,4 +253,50 @@ async fn a_signature_that_was_seen_stays_known_until_the_policy_changes() {
     assert_eq!(why(by_both(&late, &at, revision - 1).await), "upstream is down");
     let next = set_policy(&registry).await;
     assert_eq!(why(by_both(&late, &at, next).await), "upstream is down");
+}
+
+fn signed_by(pem: &str) -> String {
+    let allow = json!([{ "image": "**", "signedBy": ["acme-release"] }]);
+    json!({ "version": 1, "default": "deny", "allow": allow, "keys": { "acme-release": pem } }).to_string()
+}
+
+#[tokio::test]
+async fn a_rule_lets_in_what_its_key_signed() {
+    let (registry, _) = started().await;
+    let webhook = Webhook::start(&registry).await;
+    let mut repo = upstream(true, false);
+    repo.tags.insert("v1".parse().unwrap(), app());
+    repo.manifests.insert(app(), (INDEX.into(), "{}".into()));
+    registry.upstreams.put(name(), repo);
+    webhook::set_policy(&registry, &signed_by(cosign!("rsa-2048.pub"))).await;
+    let ours = reviews::of_image(&format!("trow.test/acme/app@{APP}"));
+    for theirs in ["registry.example.com/acme/app:v1", &format!("registry.example.com/acme/app:v1@{APP}")] {
+        assert_eq!(webhook.validate(&reviews::of_image(theirs)).await, None, "{theirs}");
+    }
+    let unsigned = webhook.validate(&reviews::of_image("registry.example.com/acme/app:v2")).await.unwrap();
+    assert!(
+        unsigned.contains("whether it is signed could not be found out: there is no such image"),
+        "{unsigned}"
+    );
+
+    webhook::set_policy(&registry, &signed_by(cosign!("ecdsa-p256.pub"))).await;
+    let denied = webhook.validate(&ours).await.unwrap();
+    assert!(denied.contains("it has no signature by acme-release"), "{denied}");
+    registry.push_blob("acme/app", cosign!("app.ecdsa-p256.bundle.json").as_bytes()).await;
+    put(&registry, &Digest::sha256(REFERRER.as_bytes()).to_string(), REFERRER).await;
+    let began = Instant::now();
+    while webhook.validate(&ours).await.is_some() {
+        assert!(began.elapsed() < BOUND, "what is signed is not let in");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Another key by the same name made none of its signatures.
+    webhook::set_policy(
+        &registry,
+        &signed_by(include_str!("../../src/signature/fixtures/keys/rsa-4096.pem")),
+    )
+    .await;
+    for image in [&format!("trow.test/acme/app@{APP}"), "registry.example.com/acme/app:v1"] {
+        let denied = webhook.validate(&reviews::of_image(image)).await.unwrap();
+        assert!(denied.contains("it has no signature by acme-release"), "{denied}");
+    }
 }
