@@ -15,6 +15,7 @@ mod freshness;
 mod homes;
 mod listing;
 mod lists;
+mod logins;
 mod manifests;
 mod meter;
 mod origins;

@@ -88,7 +88,7 @@ async fn serve(config: &Config, sources: &Sources, planted: Planted) -> anyhow::
     let router = clients::router(api, &disk, &cluster, &content, counted, trust);
     let confirmed = ready::confirmed(&cluster.metadata, &mut tasks);
     let serving = [webhook.is_none(), false].map(|without| Arc::new(AtomicBool::new(without)));
-    health.readiness.check_with(ready::check(&cluster.metadata, &confirmed, &serving));
+    health.readiness.check_with(ready::check(&cluster.metadata, &confirmed, &serving, &content.registries));
     let [reviewing, serving] = serving;
     let metadata = cluster.metadata.clone();
     let webhook = webhook
@@ -108,6 +108,7 @@ async fn serve(config: &Config, sources: &Sources, planted: Planted) -> anyhow::
     tasks.spawn(upkeep.sweeper.run());
     tasks.spawn(upkeep.evictor.run());
     tasks.spawn(forget::run(cluster.metadata.clone()));
+    tasks.spawn(content.cache.manifests.clone().share_logins());
 
     let outcome = end::reached(signals, member, &mut clients, &cluster.peers, &confirmed).await;
     Running { health, closing, clients, uploads: content.blobs, tasks, cluster, peers }.stop().await;

@@ -49,6 +49,7 @@ use trow_api::route::Reference;
 use trow_raft::Digest;
 
 pub use answers::{Arriving, Described, Fetched, Listed, Rules, UpstreamError};
+pub use logins::Places;
 pub use marker::Marker;
 pub use proxies::Proxies;
 pub use resolve::{Lookup, System};
@@ -93,9 +94,24 @@ impl Registries {
     }
 
     /// Remembers in this directory what there were credentials for, so that what was fetched with them stays for
-    /// known users when they are taken away.
+    /// known users when they are taken away. Where nothing was remembered others must be [heard](Self::hear).
     pub fn remember_in(&self, dir: &std::path::Path) {
         self.lasting.logins.keep_in(dir);
+    }
+
+    /// What there ever were credentials for, as far as this node knows.
+    pub fn places(&self) -> Places {
+        self.lasting.logins.places()
+    }
+
+    /// What other members know there ever were credentials for; `all` of the others said so.
+    pub fn hear(&self, said: Vec<Places>, all: bool) {
+        self.lasting.logins.hear(said, all);
+    }
+
+    /// Whether this node knows what there ever were credentials for. Until then all counts as fetched with them.
+    pub fn knows_logins(&self) -> bool {
+        self.lasting.logins.is_known()
     }
 
     /// Counts what is asked, as `trow_upstream_…`.

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::registry::Registry;
 use trow_api::pull::{PullError, Pulled, Relayed, UpstreamName};
 use trow_api::route::Reference;
-use trow_raft::{Digest, NodeId, RepoName, StateError, View};
+use trow_raft::{Digest, Member, NodeId, RepoName, StateError, View};
 
 use super::flights::Flights;
 use super::freshness::Policy;
@@ -165,6 +165,14 @@ impl Manifests {
     pub(super) fn others(&self) -> Vec<NodeId> {
         let Parts { me, homes, .. } = &self.inner.parts;
         homes.healthy().into_iter().filter(|node| node != me).collect()
+    }
+
+    pub(super) fn me(&self) -> NodeId {
+        self.inner.parts.me
+    }
+
+    pub(super) fn members(&self) -> Result<Vec<Member>, StateError> {
+        (self.inner.parts.agreed.view)()?.members()
     }
 
     pub(super) fn store(&self) -> &Store {

@@ -5,12 +5,13 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 
 use super::manifests::Manifests;
 use crate::peer_blobs::answer::{JsonReply, Refused};
 use crate::peer_blobs::wire::{AskHas, AskList, AskLists, AskManifest, CONFIRM_MAX, Fault, Has, Lists};
+use crate::upstream::Places;
 
 /// The routes, without what all of the peer listener's have in common.
 pub(super) fn routes(manifests: Manifests) -> Router {
@@ -19,6 +20,7 @@ pub(super) fn routes(manifests: Manifests) -> Router {
         .route("/cache/list", post(list))
         .route("/cache/lists", post(lists))
         .route("/cache/has", post(has))
+        .route("/cache/logins", get(logins))
         .with_state(manifests)
 }
 
@@ -40,6 +42,10 @@ async fn list(
 
 async fn lists(State(manifests): State<Manifests>, Json(question): Json<AskLists>) -> Json<Lists> {
     Json(Lists { size: manifests.listed_lately(&question.repo, &question.blob) })
+}
+
+async fn logins(State(manifests): State<Manifests>) -> Json<Places> {
+    Json(manifests.upstream().places())
 }
 
 async fn has(State(manifests): State<Manifests>, Json(question): Json<AskHas>) -> JsonReply<Has> {

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use trow_raft::{MemberState, Metadata};
 
+use crate::upstream::Registries;
+
 /// How long a quorum is waited for at a time.
 const ROUND: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
+/// How long after the start others are waited for that say what is private.
+const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why this node is not ready, as a function of what it applied: the state is open when this is
@@ -21,8 +25,10 @@ pub(super) fn check(
     metadata: &Metadata,
     confirmed: &Arc<AtomicBool>,
     serving: &[Arc<AtomicBool>; 2],
+    registries: &Registries,
 ) -> impl Fn() -> Option<String> + Send + Sync + use<> {
     let (metadata, confirmed, serving) = (metadata.clone(), confirmed.clone(), serving.clone());
+    let (registries, begun) = (registries.clone(), Instant::now());
     move || {
         let view = metadata.local();
         let reason = || -> Result<Option<&'static str>, trow_raft::StateError> {
@@ -37,6 +43,10 @@ pub(super) fn check(
                 Some(MemberState::Joining) => Some("joining: catching up"),
                 Some(_) if !all(&serving) || is_behind(&metadata, &confirmed) => {
                     Some("starting: catching up with the cluster")
+                }
+                // Until then it takes all images of other registries for private.
+                Some(_) if !registries.knows_logins() && begun.elapsed() < PATIENCE => {
+                    Some("starting: asking the other nodes which images are private")
                 }
                 Some(_) => None,
             })

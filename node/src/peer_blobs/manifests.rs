@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::Request;
 use trow_raft::{Digest, NodeId, RepoName};
 
 use super::blobs::{json, posted};
 use super::send::{QUICK, garbled};
 use super::wire::{self, AskHas, AskList, AskLists, AskManifest, Has, Lists, PULLED_MAX, Told, ToldList};
 use super::{PeerBlobs, PeerError};
+use crate::upstream::Places;
 
 /// How long the bytes of a manifest or a list, which are there, may be on their way.
 const ARRIVES: Duration = Duration::from_secs(10);
@@ -72,6 +74,14 @@ impl PeerBlobs {
         let question = AskLists { repo: repo.clone(), blob: *blob };
         let answer: Lists = self.ask(node, QUICK, posted("/cache/lists"), json(&question)).await?;
         Ok(answer.size)
+    }
+
+    /// For what there ever were credentials, as far as `node` knows.
+    ///
+    /// # Errors
+    /// It did not answer.
+    pub async fn logins(&self, node: NodeId) -> Result<Places, PeerError> {
+        self.ask(node, QUICK, Request::get("/cache/logins"), Body::empty()).await
     }
 
     /// Which of the blobs are on the disk of `node` now, in order; with `repo` those alone that it may give under

@@ -16,6 +16,7 @@
 //! POST /cache/list               {repo,list}        list it for all                    → ToldList, bytes
 //! POST /cache/lists              {repo,blob}        does a manifest served lately list it?
 //! POST /cache/has                {digests,repo}     which are on its disk, cached or durable
+//! GET  /cache/logins                                for what upstreams there ever were credentials
 //! POST /upload                   ?hint              begin a session here            → Claimed
 //! POST /upload/claim             ?takeover,closing  is it here? become its home     → Claimed
 //! GET  /upload                                      bring its mirrors level          → Claimed
