@@ -6,6 +6,7 @@
 //! the reason; what changes no image passes, also while nothing else does. Never does: keep anything of a review,
 //! or say what the policy is.
 
+mod explain;
 mod facts;
 mod gate;
 mod images;
@@ -27,6 +28,7 @@ use http::{HeaderMap, header};
 use tracing::Span;
 use trow_raft::Metadata;
 
+pub use explain::{Explainer, by_name};
 pub use metrics::AdmissionMetrics;
 pub use mutate::ORIGINAL_IMAGES;
 

@@ -26,6 +26,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing::any};
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, StatusCode};
+use trow_api::admission::Explainer;
 use trow_api::auth::Action;
 use trow_api::policy::Invalid;
 use trow_api::{Access, Error, Problem};
@@ -64,6 +65,8 @@ pub struct Admin {
     pub survey: Survey,
     /// Pulls images from upstreams.
     pub warmer: Warmer,
+    /// Decides about images as the webhooks do.
+    pub explainer: Explainer,
     /// Asks the members about blobs.
     pub holds: Holds,
     /// Lets an administrator in.

@@ -92,7 +92,7 @@ impl Judge {
 }
 
 /// What denies one of the image's other names.
-fn denied_as_spelled(policy: &Policy, namespace: &str, meant: &Meant) -> Option<Decision> {
+pub(super) fn denied_as_spelled(policy: &Policy, namespace: &str, meant: &Meant) -> Option<Decision> {
     meant.spellings.iter().find_map(|name| {
         let decision = policy.decide(name, namespace, &Facts::default());
         matches!(decision.rule, Rule::Deny(_)).then_some(decision)

@@ -3,12 +3,14 @@
 //! Always holds: what is set was read before, so that every node can; a change that names a revision replaces that
 //! one. Never does: judge what is reviewed; the webhooks do.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::Uri;
 use serde::Deserialize;
-use trow_api::policy::{self, Invalid, LENGTH_MAX, Policy};
-use trow_api::pull::ImageName;
+use trow_api::admission;
+use trow_api::policy::{self, Invalid, LENGTH_MAX, Needs, Policy};
 use trow_raft::{Command, Outcome, Refusal};
 
 use super::cache::query;
@@ -21,6 +23,8 @@ use super::{ACTOR, Admin, AdminError, CONFIRM, SPREAD, accepted, logged};
 const REQUEST: usize = 1 << 20;
 /// The most images of one.
 const IMAGES: usize = 1000;
+/// How long is looked for what rules require of images.
+const FACTS: Duration = Duration::from_secs(10);
 
 /// What must be replaced.
 #[derive(Deserialize)]
@@ -80,20 +84,21 @@ impl Admin {
             None => Policy::allow_all(),
         };
         let namespace = asked.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-        let decisions = asked.images.iter().map(|image| by_name(&policy, image, &namespace)).collect();
-        Ok(ExplainDocument { revision: row.map(|row| row.revision), namespace, decisions })
+        let revision = row.map(|row| row.revision);
+        let decided = self.explainer.decide(policy, revision, &namespace, &asked.images, FACTS).await?;
+        let decisions = asked.images.iter().zip(&decided);
+        let decisions =
+            decisions.map(|(image, decision)| DecisionDocument::new(image, decision, &Needs::default()));
+        Ok(ExplainDocument { revision, namespace, decisions: decisions.collect() })
     }
 }
 
 /// Where images run of which nobody says where.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-/// What the policy decides by the name of an image, and what it requires besides.
+/// What the policy decides by the name of an image where nothing else can be looked up, and what it requires besides.
 pub fn by_name(policy: &Policy, image: &str, namespace: &str) -> DecisionDocument {
-    let (decision, unchecked) = match image.parse::<ImageName>() {
-        Ok(name) => policy.decide_by_name(&name, namespace),
-        Err(why) => (policy.decide_unreadable(&why, namespace), Default::default()),
-    };
+    let (decision, unchecked) = admission::by_name(policy, image, namespace);
     DecisionDocument::new(image, &decision, &unchecked)
 }
 

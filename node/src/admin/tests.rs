@@ -75,9 +75,18 @@ impl Node {
         let cluster = crate::cluster_dir::create(&dir.path().join("cluster")).unwrap();
         let held = Held::default();
         let says = held.clone();
+        let upstreams = Arc::new(trow_api::pull::memory::Memory::default());
+        let explainer = trow_api::admission::Explainer::new(
+            metadata.clone(),
+            Arc::new(blobs.clone()),
+            upstreams.clone(),
+            &[],
+            &trow_api::pull::Prefixes::default(),
+        );
         let admin = Admin {
             metadata: metadata.clone(),
             blobs,
+            explainer,
             survey: Arc::new(|_| Box::pin(async { Vec::new() })),
             holds: Arc::new(move |digests| {
                 let held = says.lock().unwrap().clone();
@@ -87,7 +96,7 @@ impl Node {
                 let said = said.collect();
                 Box::pin(async move { said })
             }),
-            warmer: Warmer::new(Arc::new(trow_api::pull::memory::Memory::default())),
+            warmer: Warmer::new(upstreams),
             access: Access::new(AdminToken::new(TOKEN), &trow_api::Auth::default()),
             trust: Trust::new((&metadata).into(), Arc::new(cluster), true, None),
         };

@@ -10,6 +10,7 @@ use axum::Router;
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use trow_api::admission::Explainer;
 use trow_api::pull::Upstreams;
 use trow_api::{Access, AdminToken, Api};
 use trow_raft::Metadata;
@@ -49,6 +50,13 @@ pub(super) fn router(
         access: Access::new(token.clone(), &settings.auth),
         warmer: Warmer::new(Arc::clone(&upstreams)),
         trust,
+        explainer: Explainer::new(
+            cluster.metadata.clone(),
+            Arc::new(content.blobs.clone()),
+            Arc::clone(&upstreams),
+            &settings.hostnames,
+            &settings.prefixes,
+        ),
     };
     trow_api::router(Api {
         metadata: cluster.metadata.clone(),

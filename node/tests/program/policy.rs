@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::dev::Dev;
-use crate::run::{Node, ask, trow, trow_json};
+use crate::run::{Node, ask, put_index, trow, trow_json};
 
 const POLICY: &str = "\
 version: 1
@@ -68,6 +68,19 @@ fn a_policy_is_set_read_compared_and_asked() {
         test(&["nginx", "--namespace", "free"]).expect(0);
         test(&["NGINX", "--namespace", "free"]).expect(1);
     }
+    // What a rule requires is looked up by a server, and named without one.
+    let ours = format!("{}/app:1", node.client());
+    let rule = format!("version: 1\nallow:\n  - image: {}/**\n    require: [exists]\n", node.client());
+    let required = write(dir.path(), "required.yaml", &rule);
+    let offline = trow(&["policy", "test", "--file", &required, &ours]).expect(0);
+    assert!(offline.out.contains("if exists"), "{}", offline.out);
+    node.cli(&["policy", "set", &required]).expect(0);
+    let missing = node.cli(&["policy", "test", &ours]).expect(1);
+    assert!(missing.out.contains("there is no such image"), "{}", missing.out);
+    assert_eq!(put_index(node.client(), "app", "1").unwrap().status, 201);
+    node.cli(&["policy", "test", &ours]).expect(0);
+    node.cli(&["policy", "set", &file]).expect(0);
+
     let explained = json(&["policy", "explain", "nginx:1"], 0);
     let decision = &explained["decisions"][0];
     assert_eq!((&decision["verdict"], &decision["rule"]), (&"deny".into(), &"default".into()));
