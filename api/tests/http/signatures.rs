@@ -300,3 +300,30 @@ async fn a_rule_lets_in_what_its_key_signed() {
         assert!(denied.contains("it has no signature by acme-release"), "{denied}");
     }
 }
+
+#[tokio::test]
+async fn a_rule_lets_in_what_its_key_signed_and_nothing_else() {
+    let (registry, _) = started().await;
+    let webhook = Webhook::start(&registry).await;
+    // Under the tag are signatures by more keys.
+    registry.upstreams.put(name(), upstream(false, true));
+    let policy = |pem: &str| {
+        let allow = json!([{ "image": "registry.example.com/**", "signedBy": ["release"] }]);
+        json!({ "version": 1, "default": "deny", "allow": allow, "keys": { "release": pem } }).to_string()
+    };
+    let direct = reviews::of_image(&format!("registry.example.com/acme/app@{APP}"));
+    let through = reviews::of_image(&format!("trow.test/f/registry.example.com/acme/app@{APP}"));
+    webhook::set_policy(&registry, &policy(cosign!("ecdsa-p256.pub"))).await;
+    assert_eq!(webhook.validate(&direct).await, None);
+    assert_eq!(webhook.validate(&through).await, None);
+    let other = Digest::sha256(b"not what was signed");
+    let unsigned = reviews::of_image(&format!("registry.example.com/acme/app@{other}"));
+    let message = webhook.validate(&unsigned).await.expect("what nobody signed is let in");
+    assert!(message.contains("denied by allow[0]") && message.contains("release"), "{message}");
+
+    webhook::set_policy(&registry, &policy(cosign!("other-key.pub"))).await;
+    for review in [&direct, &through] {
+        let message = webhook.validate(review).await.expect("the signature of another key counts");
+        assert!(message.contains("no signature by release"), "{message}");
+    }
+}
