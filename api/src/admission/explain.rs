@@ -17,6 +17,7 @@ use super::names::Names;
 use crate::blobs::Blobs;
 use crate::policy::{Decision, Needs, Policy};
 use crate::pull::{ImageName, InvalidImage, Prefixes, Upstreams};
+use crate::signature::Verifier;
 
 /// What the name of an image decides where nothing can be looked up and this registry has no names, and what must be
 /// so besides.
@@ -47,7 +48,8 @@ impl Explainer {
         hostnames: &[String],
         prefixes: &Prefixes,
     ) -> Explainer {
-        let sources = Sources { metadata, blobs, upstreams };
+        let signatures = Verifier::new(metadata.clone(), blobs.clone(), upstreams.clone());
+        let sources = Sources { metadata, blobs, upstreams, signatures };
         Explainer(Arc::new(Judge { names: Names::new(hostnames, prefixes), sources }))
     }
 
