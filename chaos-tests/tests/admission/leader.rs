@@ -13,8 +13,8 @@ use chaos_tests::webhook::{Verdict, Webhook};
 use futures::future::try_join_all;
 use serde_json::Value;
 
-/// As an API server sends it: a Pod with a container, an init container and a volume of an image.
-const REVIEW: &str = include_str!("../../api/tests/http/reviews/pod-create.json");
+use super::site::{REVIEW, set, webhooks};
+
 /// What lets that Pod in.
 const POLICY: &str = "version: 1\ndefault: deny\nallow:\n  - image: docker.io/library/app\n  - image: quay.io/tools/**\n  \
                       - image: ghcr.io/acme/**\n";
@@ -23,18 +23,12 @@ const STREAMS: usize = 9;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reviews_are_answered_rightly_while_the_leader_dies() {
-    scenario("admission", Duration::from_secs(240), run()).await;
+    scenario("admission while the leader dies", Duration::from_secs(240), run()).await;
 }
 
 async fn run() -> Result<()> {
     let mut cluster = Cluster::dev(Plan::of(3)).await?;
-    let (code, bundle, error) = cluster.admin.run(&cluster.nodes[0].client, &["webhook", "ca"]).await?;
-    ensure!(code == 0, "trow webhook ca: exit {code}, {error}");
-    let webhooks: Vec<Webhook> = cluster
-        .nodes
-        .iter()
-        .map(|node| Webhook::new(&webhook_address(&node.client)?, &bundle))
-        .collect::<Result<_>>()?;
+    let webhooks = webhooks(&cluster).await?;
     let allowed: Value = serde_json::from_str(REVIEW)?;
     let denied: Value =
         serde_json::from_str(&REVIEW.replace("docker.io/library/app:1", "docker.io/library/bad:1"))?;
@@ -159,19 +153,4 @@ async fn reach(count: &AtomicU64, wanted: u64) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
-}
-
-async fn set(cluster: &Cluster, node: usize, policy: &str) -> Result<()> {
-    let file = cluster.root().join("policy.yaml");
-    std::fs::write(&file, policy)?;
-    let arguments = ["policy", "set", file.to_str().context("a path of text")?];
-    let (code, out, error) = cluster.admin.run(&cluster.nodes[node].client, &arguments).await?;
-    ensure!(code == 0, "trow policy set: exit {code}, {out}{error}");
-    Ok(())
-}
-
-/// `trow dev` has a node's webhooks three ports above its client listener.
-fn webhook_address(client: &str) -> Result<String> {
-    let (host, port) = client.rsplit_once(':').context("an address")?;
-    Ok(format!("{host}:{}", port.parse::<u16>()? + 3))
 }

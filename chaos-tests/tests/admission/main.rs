@@ -1,0 +1,5 @@
+//! The admission webhooks of three nodes, as an API server asks them: over HTTPS, with only the caBundle.
+
+mod leader;
+mod signed;
+mod site;
