@@ -67,8 +67,16 @@ fn named(listed: &Listed) -> String {
 }
 
 fn unmatched(rule: &Ruling) -> Option<String> {
-    let why = never_matches(&rule.pattern)?;
-    Some(format!("{} never matches: {why}", named(&rule.listed)))
+    if let Some(why) = never_matches(&rule.pattern) {
+        return Some(format!("{} never matches: {why}", named(&rule.listed)));
+    }
+    // A rule that denies is compared with names as they are written, too.
+    let [Segment::One(host), ..] = rule.pattern.segments() else { return None };
+    let host = host.as_str().strip_suffix(":443").filter(|_| rule.verdict == Verdict::Allow)?;
+    Some(format!(
+        "{} allows nothing: images are judged without the port 443, write {host}",
+        named(&rule.listed)
+    ))
 }
 
 /// Rules that allow what `forbidTags` forbids whatever else is so.

@@ -49,6 +49,16 @@ fn a_rule_that_never_matches_is_told_why() {
 }
 
 #[test]
+fn a_rule_that_names_the_port_of_https_allows_nothing() {
+    check(
+        "allow: [{image: quay.io:443/**}]\ndeny: [{image: quay.io:443/a}]",
+        &[
+            "allow[0] \"quay.io:443/**\" allows nothing: images are judged without the port 443, write quay.io",
+        ],
+    );
+}
+
+#[test]
 fn rules_that_others_make_useless_are_named() {
     check(
         "allow: [{image: quay.io/a}, {image: quay.io/b}, {image: quay.io/b}]\ndeny: [{image: quay.io/a}]",
