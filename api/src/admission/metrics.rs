@@ -45,9 +45,11 @@ impl AdmissionMetrics {
             // 250 µs to about 8 s, doubling: API servers wait 10 s.
             seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.00025, 2.0, 16))),
         };
-        for verdict in VERDICTS {
-            let labels = DecisionLabels { verdict, rule: "default".to_owned() };
-            drop(metrics.decisions.get_or_create(&labels));
+        // What may be counted before there is a rule is there from 0.
+        let early =
+            VERDICTS.map(|verdict| (verdict, Rule::Default)).into_iter().chain([("allow", Rule::NotSet)]);
+        for (verdict, rule) in early {
+            drop(metrics.decisions.get_or_create(&DecisionLabels { verdict, rule: label(&rule) }));
         }
         for webhook in WEBHOOKS {
             drop(metrics.seconds.get_or_create(&ReviewLabels { webhook }));
