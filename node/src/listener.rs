@@ -60,7 +60,7 @@ impl Default for Limits {
             stall: Duration::from_secs(60),
             connections: 10_000,
             notice: Duration::from_millis(500),
-            drain: Duration::from_secs(15),
+            drain: Duration::from_secs(20),
         }
     }
 }
