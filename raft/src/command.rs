@@ -133,7 +133,7 @@ pub enum Command {
     /// Takes pins away and gives others: what a pinned reference leads to stays cached.
     SetPins { add: Vec<(RepoName, Reference)>, remove: Vec<(RepoName, Reference)> },
     /// Replaces the policy of admission, whose revision becomes the log index, and forgets the verdicts
-    /// of earlier ones. `base` is the revision that it must replace, 0 if there must be none.
+    /// of earlier ones; the current one again changes nothing. `base` is the revision that it must replace, 0 if there must be none.
     SetPolicy { base: Option<u64>, document: Bytes },
     /// Remembers by which keys of the policy a manifest is signed, beside those that are known;
     /// the verdict that was said longest ago makes room for it. Refused for another revision than

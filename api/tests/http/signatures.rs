@@ -216,8 +216,8 @@ async fn no_more_than_so_many_signatures_are_looked_at() {
 }
 
 /// Sets a policy; its revision.
-async fn set_policy(registry: &Registry) -> u64 {
-    let document = Bytes::from_static(b"version: 1\n");
+async fn set_policy(registry: &Registry, document: &'static str) -> u64 {
+    let document = Bytes::from_static(document.as_bytes());
     let applied =
         registry.metadata.propose("test", Command::SetPolicy { base: None, document }).await.unwrap();
     assert_eq!(applied.outcome, Outcome::Done);
@@ -231,7 +231,7 @@ async fn a_signature_that_was_seen_stays_known_until_the_policy_changes() {
     assert_eq!(registry.metadata.propose("test", level).await.unwrap().outcome, Outcome::Done);
     let at = Repository::Upstream(name());
     registry.upstreams.put(name(), upstream(false, true));
-    let revision = set_policy(&registry).await;
+    let revision = set_policy(&registry, "version: 1\n").await;
     assert_eq!(by_both(&verifier, &at, revision).await, known(&["ecdsa"]));
     let agreed = || registry.metadata.local().verdict(&app()).unwrap();
     let began = Instant::now();
@@ -251,7 +251,7 @@ async fn a_signature_that_was_seen_stays_known_until_the_policy_changes() {
     let other = late.signed_by(&at, &app(), revision, &[("rsa", &stranger)]).await;
     assert_eq!(why(other), "upstream is down");
     assert_eq!(why(by_both(&late, &at, revision - 1).await), "upstream is down");
-    let next = set_policy(&registry).await;
+    let next = set_policy(&registry, "version: 1\nmode: warn\n").await;
     assert_eq!(why(by_both(&late, &at, next).await), "upstream is down");
 }
 

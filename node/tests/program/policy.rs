@@ -52,10 +52,13 @@ fn a_policy_is_set_read_compared_and_asked() {
     assert_eq!(node.cli(&["policy", "diff", &again]).expect(0).out, "");
     let late = node.cli(&["policy", "set", &again, "--revision", "0"]).expect(1);
     assert!(late.err.contains(&format!("revision {revision}")), "{}", late.err);
-    node.cli(&["policy", "set", &again, "--revision", &revision.to_string()]).expect(0);
+    let kept = json(&["policy", "set", &again, "--revision", &revision.to_string()], 0);
+    assert_eq!((&kept["revision"], &kept["log_id"]), (&revision.into(), &revision.into()), "nothing changes");
+    let changed = write(dir.path(), "changed.yaml", &POLICY.replace("default: deny", "default: allow"));
+    node.cli(&["policy", "set", &changed, "--revision", &revision.to_string()]).expect(0);
     let late = node.cli(&["policy", "set", &again, "--revision", &revision.to_string()]).expect(1);
     assert!(late.err.contains("look at what changed"), "{}", late.err);
-    let changed = write(dir.path(), "changed.yaml", &POLICY.replace("default: deny", "default: allow"));
+    node.cli(&["policy", "set", &again]).expect(0);
     assert_eq!(node.cli(&["policy", "diff", &changed]).expect(0).out, "-default: deny\n+default: allow\n");
     assert_eq!(json(&["policy", "get"], 0)["document"], POLICY);
 

@@ -17,7 +17,8 @@ use crate::state::row::VerdictRow;
 use crate::state::rows::Rows;
 use crate::state::writer::Writer;
 
-/// `SetPolicy`: the revision is the entry's index, also of the same document again.
+/// `SetPolicy`: the revision is the entry's index; the current document again changes nothing and keeps the one it
+/// has, verdicts included.
 pub(super) fn set(writer: &mut Writer<'_>, cx: &Context<'_>, base: Option<u64>, document: &[u8]) -> Effect {
     if document.len() > POLICY_MAX {
         return Ok(Err(Refusal::Invalid));
@@ -25,6 +26,9 @@ pub(super) fn set(writer: &mut Writer<'_>, cx: &Context<'_>, base: Option<u64>, 
     let current = writer.number(Table::Meta, meta::POLICY)?;
     if base.is_some_and(|base| base != current) {
         return Ok(Err(Refusal::RevisionDiffers { current }));
+    }
+    if current > 0 && writer.get(Table::Policy, &key::index(current))?.as_deref() == Some(document) {
+        return Ok(Ok(current));
     }
     for table in [Table::Verdict, Table::VerdictAt] {
         for key in writer.suffixes(table, &[])? {

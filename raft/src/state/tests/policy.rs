@@ -70,9 +70,28 @@ fn a_policy_replaces_the_one_that_was_seen() {
         assert_eq!(bench.run(set(Some(base), "late")), Outcome::Refused(refused));
     }
     assert_eq!(bench.view().policy().unwrap().unwrap().document, "two");
-    let third = bench.done(set(None, "two"));
-    assert_eq!(bench.view().policy_revision().unwrap(), Some(third), "the same again is another revision");
+    let third = bench.done(set(None, "one"));
+    assert_eq!(bench.view().policy_revision().unwrap(), Some(third), "an earlier one is a new one");
     assert_eq!(rows(&bench.view(), Table::Policy), 1);
+}
+
+#[test]
+fn the_current_policy_again_changes_nothing() {
+    let mut bench = bench();
+    let revision = bench.done(set(None, ""));
+    bench.done(verdict(image("a"), revision, &["k"]));
+    let was = bench.view().policy().unwrap();
+    for base in [None, Some(revision)] {
+        assert_eq!(bench.done(set(base, "")), revision, "{base:?}");
+    }
+    let refused = Refusal::RevisionDiffers { current: revision };
+    for base in [0, revision + 1] {
+        assert_eq!(bench.run(set(Some(base), "")), Outcome::Refused(refused.clone()));
+    }
+    assert_eq!(bench.view().policy().unwrap(), was);
+    assert_eq!(signed_by(&bench.view(), image("a")), ["k"]);
+    assert!(bench.done(set(Some(revision), "two")) > revision);
+    assert_eq!(signed_by(&bench.view(), image("a")), [] as [String; 0]);
 }
 
 #[test]
