@@ -58,6 +58,12 @@ fn policy(reader: &mut Reader, place: &Place<'_>) -> String {
 /// The patterns that match what begins so.
 fn prefix(reader: &mut Reader, place: Place<'_>) -> Option<Vec<String>> {
     let text = reader.text(&place)?;
+    if text.contains('*') {
+        let why = "had no wildcards: * stood for itself there, which no image's name has, and would stand for any \
+                   part now; take it out";
+        reader.say(&place.field, place.node.at, why);
+        return None;
+    }
     let (host, rest) = match text.split_once('/') {
         Some((host, rest)) => (host, Some(rest)),
         None => (text, None),
@@ -149,7 +155,7 @@ deny:
 
     #[test]
     fn what_is_wrong_with_the_old_block_is_named() {
-        let wrong = "image_validation:\n  default: Sometimes\n  allow:\n    - A/b/\n    - 7\n  denied: []\n";
+        let wrong = "image_validation:\n  default: Sometimes\n  allow:\n    - A/b/\n    - 7\n    - quay.io/a*\n  denied: []\n";
         let invalid = convert(wrong).unwrap_err();
         let fields: Vec<(&str, u64)> =
             invalid.iter().map(|wrong| (wrong.field.as_str(), wrong.line)).collect();
@@ -158,7 +164,8 @@ deny:
             [
                 ("image_validation.default", 2),
                 ("image_validation.allow[1]", 5),
-                ("image_validation.denied", 6),
+                ("image_validation.allow[2]", 6),
+                ("image_validation.denied", 7),
             ]
         );
     }

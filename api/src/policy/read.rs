@@ -3,6 +3,8 @@
 //! Always holds: what is not understood is an error, never passed over. Never does: judge whether rules make sense
 //! together; `warn` does.
 
+use std::collections::HashSet;
+
 use super::decision::{Listed, Mode, Verdict};
 use super::pattern::{Glob, ImagePattern, in_tag};
 use super::rules::{Required, Ruling};
@@ -157,8 +159,9 @@ impl Reader {
         let stated = self.stated(&top);
         let overrides = self.items(top.get("namespaces"), Self::over);
         let mutate = self.mutate(&top);
+        let known: HashSet<&str> = keys.iter().map(|(name, _)| name.as_str()).collect();
         for (field, at, name) in std::mem::take(&mut self.mentioned) {
-            if !keys.iter().any(|(known, _)| *known == name) {
+            if !known.contains(name.as_str()) {
                 self.say(&field, at, format!("there is no key {name:?} among keys"));
             }
         }
@@ -196,6 +199,21 @@ impl Reader {
             }
         }
         Some(fields)
+    }
+
+    /// A field that has something in it where it is stated: it looks as if it asked for something, and an empty one
+    /// would not.
+    fn filled<'n>(&mut self, fields: &Fields<'n>, key: &str, why: &str) -> Option<Place<'n>> {
+        let field = fields.stated.iter().find(|field| field.key == key)?;
+        let empty = match &field.node.value {
+            Value::Nothing => true,
+            Value::List(items) => items.is_empty(),
+            _ => false,
+        };
+        if empty {
+            self.say(&fields.named(key), field.node.at, why);
+        }
+        (!empty).then(|| Place { field: fields.named(key), node: &field.node })
     }
 
     /// The items of a list, each read by `read`.
@@ -293,9 +311,10 @@ impl Reader {
     fn rule(&mut self, place: &Place<'_>, verdict: Verdict) -> Option<Ruling> {
         let known = if verdict == Verdict::Allow { ALLOW } else { DENY };
         let fields = self.fields(place, known)?;
+        let signed_by = self.filled(&fields, "signedBy", "names no key: name one, or leave the field out");
         let required = Required {
             digest: self.flag(fields.get("requireDigest")),
-            signed_by: self.items(fields.get("signedBy"), Self::key_mentioned),
+            signed_by: self.items(signed_by, Self::key_mentioned),
             ..self.required(&fields)
         };
         let Some(image) = fields.get("image") else {
@@ -315,7 +334,9 @@ impl Reader {
 
     fn required(&mut self, fields: &Fields<'_>) -> Required {
         let words: Vec<(&str, usize)> = REQUIRE.iter().copied().zip(0..).collect();
-        let words = self.items(fields.get("require"), |reader, place| reader.word(Some(place), &words));
+        let why = format!("requires nothing: name any of {}, or leave the field out", REQUIRE.join(", "));
+        let require = self.filled(fields, "require", &why);
+        let words = self.items(require, |reader, place| reader.word(Some(place), &words));
         let [exists, replicated, resolves] = [0, 1, 2].map(|word| words.contains(&word));
         Required { exists, replicated, resolves, ..Required::default() }
     }
@@ -329,10 +350,13 @@ impl Reader {
     /// The keys by name; one that cannot be read is known by its name all the same.
     fn keys(&mut self, top: &Fields<'_>) -> Vec<(String, Option<PublicKey>)> {
         let Some(place) = top.get("keys") else { return Vec::new() };
-        let Some(fields) = self.fields(&place, &[]) else { return Vec::new() };
-        if fields.stated.len() > KEYS_MAX {
+        if let Value::Fields(all) = &place.node.value
+            && all.len() > KEYS_MAX
+        {
             self.say(&place.field, place.node.at, format!("there are at most {KEYS_MAX} keys"));
+            return all.iter().map(|field| (field.key.clone(), None)).collect();
         }
+        let Some(fields) = self.fields(&place, &[]) else { return Vec::new() };
         let keys = fields.stated.iter().map(|field| {
             let named =
                 field.key.bytes().all(in_tag) && !field.key.is_empty() && field.key.len() <= KEY_NAME_MAX;

@@ -75,8 +75,10 @@ struct Allow {
     /// Whether these images must be named by digest, whatever holds for others.
     require_digest: Option<bool>,
     /// What must be so of the image where it is pulled from.
+    #[schemars(length(min = 1))]
     require: Option<Vec<Require>>,
     /// Names of keys, one of which must have signed the image.
+    #[schemars(length(min = 1))]
     signed_by: Option<Vec<String>>,
 }
 

@@ -231,6 +231,22 @@ fn a_signature_by_any_of_the_keys_is_enough_and_a_tag_must_stand_for_the_digest_
     assert_eq!((by_name.verdict, needs.words()), (Verdict::Allow, vec!["signed by a or b".to_owned()]));
 }
 
+#[test]
+fn what_looks_as_if_it_asked_for_something_asks_for_it() {
+    for empty in ["[]", "", "null"] {
+        let text =
+            format!("version: 1\nallow:\n  - image: a.io/b\n    signedBy: {empty}\n    require: {empty}\n");
+        let invalid: Vec<String> =
+            Policy::parse(&text).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(invalid.len(), 2, "{invalid:?}");
+        let signed = "allow[0].signedBy: names no key: name one, or leave the field out";
+        assert!(invalid[0].starts_with("line 4, ") && invalid[0].ends_with(signed), "{invalid:?}");
+        let required =
+            "allow[0].require: requires nothing: name any of exists, replicated, resolves, or leave";
+        assert!(invalid[1].starts_with("line 5, ") && invalid[1].contains(required), "{invalid:?}");
+    }
+}
+
 /// The examples of the guide are policies, or what Trow before version 1 had.
 #[test]
 fn every_policy_of_the_guide_can_be_set() {
