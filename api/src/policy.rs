@@ -28,8 +28,8 @@ pub use schema::schema;
 use crate::pull::{Host, ImageName, InvalidImage};
 use crate::signature::PublicKey;
 use index::Globs;
-use read::{Document, Override, Stated};
-use rules::{Rules, Scope};
+use read::{Document, Stated};
+use rules::{Rules, Ruling, Said, Scope};
 
 /// The longest document that is read, in bytes.
 pub const LENGTH_MAX: usize = 1024 * 1024;
@@ -112,12 +112,13 @@ impl Policy {
     }
 
     fn of(document: Document) -> Policy {
-        let top = document.top.scope();
+        let top = document.top.over(&Scope::unstated(), None);
         let mut namespaces: Globs<Vec<usize>> = Globs::default();
         for (at, over) in document.overrides.iter().enumerate() {
             over.names.iter().for_each(|name| namespaces.entry(name, Vec::new).push(at));
         }
-        let overrides = document.overrides.iter().map(|over| over.over(&document.top, &top)).collect();
+        let overrides = document.overrides.iter().enumerate();
+        let overrides = overrides.map(|(at, over)| over.stated.over(&top, Some(at))).collect();
         let warnings = warn::about(&document);
         Policy {
             set: true,
@@ -193,42 +194,22 @@ impl Policy {
 }
 
 impl Stated {
-    /// What holds where nothing else is stated.
-    fn scope(&self) -> Scope {
-        let (allow, deny) = (self.allow.iter(), self.deny.iter());
+    /// What holds where this is stated, by the override if it is one, over what holds elsewhere.
+    fn over(&self, below: &Scope, by: Option<usize>) -> Scope {
+        let rules = |stated: &Option<Vec<Ruling>>, below: &Arc<Rules>| match stated {
+            Some(rules) => Arc::new(Rules::new(rules.clone())),
+            None => below.clone(),
+        };
+        let forbid_tags = self.forbid_tags.as_ref().map(|tags| Said { what: tags.as_slice().into(), by });
+        let require_digest = self.require_digest.map(|what| Said { what, by });
         Scope {
-            mode: self.mode.unwrap_or_default(),
-            default: self.default.unwrap_or(Verdict::Deny),
-            forbid_tags: self.forbid_tags.clone().unwrap_or_default(),
-            require_digest: self.require_digest.unwrap_or(false),
-            rules: Arc::new(Rules::new(allow.chain(deny).flatten().cloned().collect())),
+            mode: self.mode.unwrap_or(below.mode),
+            default: self.default.unwrap_or(below.default),
+            forbid_tags: forbid_tags.unwrap_or_else(|| below.forbid_tags.clone()),
+            require_digest: require_digest.unwrap_or_else(|| below.require_digest.clone()),
+            allow: rules(&self.allow, &below.allow),
+            deny: rules(&self.deny, &below.deny),
         }
-    }
-
-    /// This where it is stated, else what `below` states.
-    fn or(&self, below: &Stated) -> Stated {
-        let of = self.clone();
-        let below = below.clone();
-        Stated {
-            mode: of.mode.or(below.mode),
-            default: of.default.or(below.default),
-            forbid_tags: of.forbid_tags.or(below.forbid_tags),
-            require_digest: of.require_digest.or(below.require_digest),
-            allow: of.allow.or(below.allow),
-            deny: of.deny.or(below.deny),
-        }
-    }
-}
-
-impl Override {
-    /// What holds in these namespaces.
-    fn over(&self, below: &Stated, top: &Scope) -> Scope {
-        if self.stated.allow.is_some() || self.stated.deny.is_some() {
-            return self.stated.or(below).scope();
-        }
-        // The rules of all namespaces are these too, and kept once.
-        let rules = Stated { allow: None, deny: None, ..self.stated.or(below) }.scope();
-        Scope { rules: top.rules.clone(), ..rules }
     }
 }
 

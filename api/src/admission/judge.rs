@@ -67,7 +67,7 @@ impl Judge {
         let policy = &*case.standing.policy;
         let (decision, _) = policy.decide_by_name(&meant.judged, case.namespace);
         // A digest is what a mutation brings.
-        let by_name = decision.verdict == Verdict::Allow || decision.rule == Rule::RequireDigest;
+        let by_name = decision.verdict == Verdict::Allow || matches!(decision.rule, Rule::RequireDigest(_));
         by_name && denied_as_spelled(policy, case.namespace, meant).is_none()
     }
 

@@ -75,9 +75,11 @@ const PLACES: usize = 1000;
 
 /// A rule as a label: `allow[3]`, `default`, `forbidTags`.
 pub(super) fn label(rule: &Rule) -> String {
-    match rule.listed() {
-        Some(listed) if listed.index < PLACES => format!("{}[{}]", listed.list, listed.index),
-        Some(listed) => format!("{}[{PLACES}+]", listed.list),
-        None => rule.kind().to_owned(),
+    match rule {
+        Rule::Allow(listed) | Rule::Deny(listed) if listed.index < PLACES => {
+            format!("{}[{}]", listed.list, listed.index)
+        }
+        Rule::Allow(listed) | Rule::Deny(listed) => format!("{}[{PLACES}+]", listed.list),
+        other => other.kind().to_owned(),
     }
 }

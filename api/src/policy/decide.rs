@@ -18,7 +18,7 @@ enum ByName<'s> {
 
 /// Decides as far as the name goes.
 fn by_name<'s>(scope: &'s Scope, image: &ImageName) -> ByName<'s> {
-    let ruling = scope.rules.of(image);
+    let ruling = scope.ruling(image);
     let bare = || format!("{}/{}", image.host, image.path);
     match (ruling, scope.default) {
         (Some(ruling), _) if ruling.verdict == Verdict::Deny => {
@@ -36,16 +36,25 @@ fn by_name<'s>(scope: &'s Scope, image: &ImageName) -> ByName<'s> {
         _ => {}
     }
     let tag = image.tag.as_ref().map(|tag| tag.as_str());
-    let forbidden = tag.and_then(|tag| scope.forbid_tags.iter().find(|glob| glob.matches(tag)));
+    let forbidden = tag.and_then(|tag| scope.forbid_tags.what.iter().find(|glob| glob.matches(tag)));
     if let Some(glob) = forbidden {
         let bare = bare();
-        let why = format!("name the version that you mean, as {bare}:<version> or {bare}@sha256:<digest>");
+        let by = scope.forbid_tags.by.map(|at| format!(" (namespaces[{at}] forbids this tag)"));
+        let by = by.unwrap_or_default();
+        let why =
+            format!("name the version that you mean, as {bare}:<version> or {bare}@sha256:<digest>{by}");
         return ByName::Denied(Rule::ForbidTags(glob.as_str().into()), why);
     }
-    let require_digest = ruling.and_then(|ruling| ruling.required.digest).unwrap_or(scope.require_digest);
+    let own = ruling.filter(|ruling| ruling.required.digest.is_some());
+    let require_digest = own.and_then(|ruling| ruling.required.digest).unwrap_or(scope.require_digest.what);
     if require_digest && image.digest.is_none() {
-        let why = format!("name it by its digest, as {image}@sha256:<digest>");
-        return ByName::Denied(Rule::RequireDigest, why);
+        let by = match (own, scope.require_digest.by) {
+            (Some(ruling), _) => format!(" ({} requires it)", ruling.listed),
+            (None, Some(at)) => format!(" (namespaces[{at}] requires it)"),
+            (None, None) => String::new(),
+        };
+        let why = format!("name it by its digest, as {image}@sha256:<digest>{by}");
+        return ByName::Denied(Rule::RequireDigest(own.map(|ruling| ruling.listed.clone())), why);
     }
     ByName::Allowed(ruling)
 }

@@ -75,8 +75,8 @@ pub enum Rule {
     Default,
     /// `forbidTags`, by this entry.
     ForbidTags(Arc<str>),
-    /// `requireDigest`, of the policy or of a rule.
-    RequireDigest,
+    /// `requireDigest`: of this rule of an `allow` list, or of the policy.
+    RequireDigest(Option<Listed>),
     /// There is no policy yet.
     NotSet,
     /// The image is not named so that anybody could say what it is.
@@ -91,31 +91,36 @@ impl Rule {
             Rule::Deny(_) => "deny",
             Rule::Default => "default",
             Rule::ForbidTags(_) => "forbidTags",
-            Rule::RequireDigest => "requireDigest",
+            Rule::RequireDigest(_) => "requireDigest",
             Rule::NotSet => "notSet",
             Rule::Unreadable => "unreadable",
         }
     }
 
-    /// The rule of a list, if it is one.
+    /// The rule of a list that decided, if one did.
     pub fn listed(&self) -> Option<&Listed> {
         match self {
-            Rule::Allow(listed) | Rule::Deny(listed) => Some(listed),
+            Rule::Allow(listed) | Rule::Deny(listed) | Rule::RequireDigest(Some(listed)) => Some(listed),
             _ => None,
         }
+    }
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Listed { list, index, pattern } = self;
+        write!(f, "{list}[{index}] {pattern:?}")
     }
 }
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Rule::Allow(Listed { list, index, pattern }) | Rule::Deny(Listed { list, index, pattern }) => {
-                write!(f, "{list}[{index}] {pattern:?}")
-            }
+            Rule::Allow(listed) | Rule::Deny(listed) => listed.fmt(f),
             Rule::ForbidTags(tag) => write!(f, "forbidTags {tag:?}"),
             Rule::NotSet => f.write_str("no policy"),
             Rule::Unreadable => f.write_str("unreadable name"),
-            Rule::Default | Rule::RequireDigest => f.write_str(self.kind()),
+            Rule::Default | Rule::RequireDigest(_) => f.write_str(self.kind()),
         }
     }
 }

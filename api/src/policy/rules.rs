@@ -3,8 +3,9 @@
 //! Always holds: the order is that of specificity; of equally specific rules those that deny come first, then those
 //! that are written first.
 
-use std::cmp::Reverse;
+use std::sync::Arc;
 
+use super::Mode;
 use super::decision::{Listed, Rule, Verdict};
 use super::index::Index;
 use super::pattern::{Glob, ImagePattern};
@@ -29,8 +30,8 @@ pub(super) struct Ruling {
     pub(super) required: Required,
 }
 
-/// Rules, and an index of them.
-#[derive(Clone, Debug)]
+/// The rules of one list, and an index of them.
+#[derive(Debug)]
 pub(super) struct Rules {
     ranked: Vec<Ruling>,
     index: Index,
@@ -48,26 +49,66 @@ impl Ruling {
 impl Rules {
     pub(super) fn new(mut rules: Vec<Ruling>) -> Rules {
         // Sorting is stable, so that the first written stays the first of its like.
-        rules.sort_by_cached_key(|rule| (rule.pattern.rank(), Reverse(rule.verdict == Verdict::Deny)));
+        rules.sort_by_cached_key(|rule| rule.pattern.rank());
         let index = Index::new(rules.iter().map(|rule| &rule.pattern));
         Rules { ranked: rules, index }
     }
 
-    /// The one that decides about the image.
-    pub(super) fn of(&self, image: &ImageName) -> Option<&Ruling> {
-        let segments: Vec<&str> =
-            std::iter::once(image.host.as_str()).chain(image.path.as_str().split('/')).collect();
-        let rank = self.index.find(&segments, image.tag.as_ref().map(|tag| tag.as_str()))?;
-        self.ranked.get(rank)
+    /// The one that wins of those that match.
+    fn of(&self, segments: &[&str], tag: Option<&str>) -> Option<&Ruling> {
+        self.ranked.get(self.index.find(segments, tag)?)
     }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.ranked.len()
+    }
+}
+
+/// What is stated, and by which override; by none of them: for all namespaces.
+#[derive(Clone, Debug)]
+pub(super) struct Said<T> {
+    pub(super) what: T,
+    pub(super) by: Option<usize>,
 }
 
 /// What holds in a namespace.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
-    pub(super) mode: super::Mode,
+    pub(super) mode: Mode,
     pub(super) default: Verdict,
-    pub(super) forbid_tags: Vec<Glob>,
-    pub(super) require_digest: bool,
-    pub(super) rules: std::sync::Arc<Rules>,
+    pub(super) forbid_tags: Said<Arc<[Glob]>>,
+    pub(super) require_digest: Said<bool>,
+    /// Each list is kept once, in however many namespaces it holds.
+    pub(super) allow: Arc<Rules>,
+    pub(super) deny: Arc<Rules>,
+}
+
+impl Scope {
+    /// What holds where nothing is stated.
+    pub(super) fn unstated() -> Scope {
+        let none = || Arc::new(Rules::new(Vec::new()));
+        Scope {
+            mode: Mode::default(),
+            default: Verdict::Deny,
+            forbid_tags: Said { what: Arc::default(), by: None },
+            require_digest: Said { what: false, by: None },
+            allow: none(),
+            deny: none(),
+        }
+    }
+
+    /// The rule that decides about the image.
+    pub(super) fn ruling(&self, image: &ImageName) -> Option<&Ruling> {
+        let segments: Vec<&str> =
+            std::iter::once(image.host.as_str()).chain(image.path.as_str().split('/')).collect();
+        let tag = image.tag.as_ref().map(|tag| tag.as_str());
+        match (self.allow.of(&segments, tag), self.deny.of(&segments, tag)) {
+            (Some(allow), Some(deny)) => {
+                let allows = allow.pattern.specificity() > deny.pattern.specificity();
+                Some(if allows { allow } else { deny })
+            }
+            (allow, deny) => deny.or(allow),
+        }
+    }
 }

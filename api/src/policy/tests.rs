@@ -247,6 +247,66 @@ fn what_looks_as_if_it_asked_for_something_asks_for_it() {
     }
 }
 
+#[test]
+fn who_requires_a_digest_and_who_forbids_a_tag_is_said() {
+    let policy = Policy::parse(
+        "version: 1\ndefault: allow\nforbidTags: [latest]\nallow: [{image: a.io/*, requireDigest: true}]\n\
+         namespaces:\n  - {match: [x], mode: warn}\n  - {match: [n], requireDigest: true, forbidTags: [old]}\n",
+    );
+    let policy = policy.unwrap();
+    for (name, namespace, why, listed) in [
+        ("a.io/b:1", "default", "a.io/b:1@sha256:<digest> (allow[0] \"a.io/*\" requires it)", Some("a.io/*")),
+        ("a.io/b:1", "n", "a.io/b:1@sha256:<digest> (allow[0] \"a.io/*\" requires it)", Some("a.io/*")),
+        ("b.io/b:1", "n", "b.io/b:1@sha256:<digest> (namespaces[1] requires it)", None),
+        ("b.io/b:old", "n", "b.io/b@sha256:<digest> (namespaces[1] forbids this tag)", None),
+        ("b.io/b", "x", "b.io/b@sha256:<digest>", None),
+    ] {
+        let decision = policy.decide(&image(name), namespace, &Facts::default());
+        assert!(decision.why.ends_with(why), "{name}: {}", decision.why);
+        assert_eq!(decision.rule.listed().map(|listed| &*listed.pattern), listed, "{name}");
+        let rule = decision.rule.to_string();
+        assert!(["requireDigest", "forbidTags \"old\"", "forbidTags \"latest\""].contains(&&*rule), "{rule}");
+    }
+    let top = Policy::parse("version: 1\ndefault: allow\nrequireDigest: true\n").unwrap();
+    let decision = top.decide(&image("a.io/b:1"), "x", &Facts::default());
+    assert!(decision.why.ends_with("a.io/b:1@sha256:<digest>"), "{}", decision.why);
+    assert_eq!(decision.rule, Rule::RequireDigest(None));
+}
+
+/// However many overrides a policy has, no rule is kept more often than it is written.
+#[test]
+fn rules_are_kept_once_for_all_namespaces() {
+    let rules = |list: &str, of: &str, count: usize| {
+        let rules: String = (0..count).map(|n| format!("  - image: {of}/{n}\n")).collect();
+        format!("{list}:\n{rules}")
+    };
+    let overrides: String = (0..400)
+        .map(|n| match n % 3 {
+            0 => format!("  - {{match: [n{n}], allow: [{{image: a.io/x}}]}}\n"),
+            1 => format!("  - {{match: [n{n}], deny: [{{image: a.io/1}}]}}\n"),
+            _ => format!("  - {{match: [n{n}], mode: warn}}\n"),
+        })
+        .collect();
+    let (allow, deny) = (rules("allow", "a.io", 3_000), rules("deny", "b.io", 1_000));
+    let policy = Policy::parse(&format!("version: 1\n{allow}{deny}namespaces:\n{overrides}")).unwrap();
+    let scopes = || std::iter::once(&policy.top).chain(&policy.overrides);
+    let lists = || scopes().flat_map(|scope| [&scope.allow, &scope.deny]);
+    assert_eq!(lists().count(), 2 * 401);
+    let kept: std::collections::HashMap<_, usize> =
+        lists().map(|rules| (Arc::as_ptr(rules), rules.len())).collect();
+    assert_eq!(kept.values().sum::<usize>(), 3_000 + 1_000 + 134 + 133);
+    for (name, namespace, rule) in [
+        ("a.io/1:1", "n2", "allow[1] \"a.io/1\""),
+        ("b.io/1:1", "n0", "deny[1] \"b.io/1\""),
+        ("a.io/1:1", "n0", "default"),
+        ("a.io/1:1", "n1", "namespaces[1].deny[0] \"a.io/1\""),
+        ("b.io/1:1", "n1", "default"),
+    ] {
+        let decision = policy.decide(&image(name), namespace, &Facts::default());
+        assert_eq!(decision.rule.to_string(), rule, "{name} in {namespace}");
+    }
+}
+
 /// The examples of the guide are policies, or what Trow before version 1 had.
 #[test]
 fn every_policy_of_the_guide_can_be_set() {

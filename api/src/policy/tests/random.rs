@@ -66,7 +66,7 @@ fn yaml(model: &Model) -> String {
 /// Which of the model's rules the rule of a list is.
 fn numbered(model: &Model, rule: &Rule) -> Result<usize, &'static str> {
     let denies = matches!(rule, Rule::Deny(_));
-    let Some(listed) = rule.listed() else { return Err(rule.kind()) };
+    let (Rule::Allow(listed) | Rule::Deny(listed)) = rule else { return Err(rule.kind()) };
     let of_list = (0..model.rules.len()).filter(|at| model.rules[*at].0 == denies);
     let at = of_list.clone().nth(listed.index).unwrap();
     assert_eq!(model.rules[at].1, *listed.pattern);

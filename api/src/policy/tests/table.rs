@@ -1,6 +1,6 @@
 //! Images, and what decides about each of them.
 
-use super::super::{Facts, Policy, Verdict};
+use super::super::{Facts, Policy, Rule, Verdict};
 use crate::pull::ImageName;
 
 const POLICY: &str = "\
@@ -248,9 +248,9 @@ fn decided(policy: &Policy, image: &str) -> String {
     let allowed = decision.rule.kind() == "allow";
     assert_eq!(decision.verdict == Verdict::Allow, allowed, "{image}: {decision:?}");
     assert!(!decision.why.is_empty() && decision.sentence(None).len() < 1500, "{image}: {decision:?}");
-    match decision.rule.listed() {
-        Some(listed) => format!("{}[{}]", listed.list, listed.index),
-        None => decision.rule.to_string(),
+    match &decision.rule {
+        Rule::Allow(listed) | Rule::Deny(listed) => format!("{}[{}]", listed.list, listed.index),
+        other => other.to_string(),
     }
 }
 

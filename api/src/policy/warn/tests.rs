@@ -1,4 +1,5 @@
-use super::super::Policy;
+use super::super::{Policy, read};
+use super::{STEPS_MAX, Search, WARNINGS_MAX, about};
 
 fn warnings(policy: &str) -> Vec<String> {
     Policy::parse(&format!("version: 1\n{policy}")).unwrap().warnings().to_vec()
@@ -49,13 +50,48 @@ fn a_rule_that_never_matches_is_told_why() {
 }
 
 #[test]
-fn a_rule_that_names_the_port_of_https_allows_nothing() {
+fn a_rule_that_names_the_port_of_https_is_told_to_leave_it_out() {
     check(
         "allow: [{image: quay.io:443/**}]\ndeny: [{image: quay.io:443/a}]",
         &[
-            "allow[0] \"quay.io:443/**\" allows nothing: images are judged without the port 443, write quay.io",
+            "allow[0] \"quay.io:443/**\" allows nothing: images are judged without the port 443, write quay.io/**",
+            "deny[0] \"quay.io:443/a\" denies nothing that is named without the port 443: write quay.io/a, which",
         ],
     );
+}
+
+/// A document of as many overrides as rules, each of which is to be looked at beside all of the rules.
+fn many(overrides: usize, of_each: &str, rules: &str) -> String {
+    let rules: String =
+        (0..4_000).map(|n| format!("  - image: {}\n", rules.replace('N', &n.to_string()))).collect();
+    let overrides: String = (0..overrides).map(|n| format!("  - {{match: [n{n}], {of_each}}}\n")).collect();
+    format!("version: 1\nforbidTags: [latest]\nallow:\n{rules}namespaces:\n{overrides}")
+}
+
+#[test]
+fn what_is_looked_at_and_said_is_bounded() {
+    let searched = |text: &str| {
+        let document = read::document(&super::super::root(text).unwrap()).unwrap();
+        let mut search = Search::default();
+        search.document(&document);
+        assert!(search.steps <= STEPS_MAX, "{}", search.steps);
+        (search, about(&document))
+    };
+    for (of_each, rules) in [
+        ("allow: [{image: quay.io/a}]", "quay.io/aN"),
+        ("deny: [{image: quay.io/a}]", "quay.io/aN"),
+        ("forbidTags: [x, y]", "quay.io/aN:1"),
+    ] {
+        // A few are looked at altogether, and whether or not the many are, they take no more than they may.
+        let (search, warnings) = searched(&many(3, of_each, rules));
+        assert!(!search.cut && warnings.is_empty(), "{of_each}: {warnings:?}");
+        searched(&many(400, of_each, rules));
+    }
+    let (search, warnings) = searched(&many(400, "deny: [{image: quay.io/a}]", "quay.io/aN"));
+    assert!(search.cut && warnings.last().unwrap().contains("too large"), "{warnings:?}");
+    let (_, warnings) = searched(&many(400, "deny: [{image: quay.io/a}]", "quay.io/a"));
+    assert_eq!(warnings.len(), WARNINGS_MAX + 1);
+    searched(&many(3_000, "mode: warn", "quay.io/aN"));
 }
 
 #[test]
