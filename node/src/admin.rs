@@ -154,6 +154,8 @@ enum AdminError {
     NotFound(String),
     #[error("{0}")]
     Conflict(String),
+    #[error("{0}")]
+    TooLarge(String),
     #[error("the policy is wrong in {} places", .0.len())]
     Policy(Vec<Invalid>),
     #[error("{0}")]
@@ -175,6 +177,7 @@ impl IntoResponse for AdminError {
             AdminError::Method => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
             AdminError::BadRequest(_) => (StatusCode::BAD_REQUEST, "INVALID"),
             AdminError::Conflict(_) => (StatusCode::CONFLICT, "CONFLICT"),
+            AdminError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID"),
             AdminError::Policy(invalid) => return wrong(invalid),
             AdminError::Unavailable(why) => {
                 return Error::new(Problem::Unavailable, why.clone()).into_response();

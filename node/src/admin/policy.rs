@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
+use futures::StreamExt as _;
 use http::Uri;
 use serde::Deserialize;
 use trow_api::admission;
@@ -46,7 +47,7 @@ impl Admin {
     /// Replaces the policy; that of the revision which the query names, if it names one.
     pub(super) async fn set_policy(&self, uri: &Uri, body: Body) -> Result<Response, AdminError> {
         let base = query::<Base>(uri)?.revision;
-        let text = read(body, LENGTH_MAX).await?;
+        let text = read(body, "a policy", LENGTH_MAX).await?;
         let converted = policy::convert(&text).map_err(AdminError::Policy)?;
         let (document, converted) = match converted {
             Some(document) => (document, true),
@@ -69,7 +70,7 @@ impl Admin {
 
     /// What the policy decides about images.
     pub(super) async fn explain(&self, body: Body) -> Result<ExplainDocument, AdminError> {
-        let text = read(body, REQUEST).await?;
+        let text = read(body, "a question", REQUEST).await?;
         let asked: ExplainRequest =
             serde_json::from_str(&text).map_err(|error| AdminError::BadRequest(error.to_string()))?;
         if asked.images.is_empty() || asked.images.len() > IMAGES {
@@ -117,8 +118,15 @@ fn differs(base: u64, current: u64) -> String {
 }
 
 /// A body of text, within bounds.
-async fn read(body: Body, limit: usize) -> Result<String, AdminError> {
+async fn read(body: Body, what: &str, limit: usize) -> Result<String, AdminError> {
     let bad = |why: String| AdminError::BadRequest(format!("the request cannot be read: {why}"));
-    let bytes = axum::body::to_bytes(body, limit).await.map_err(|error| bad(error.to_string()))?;
-    String::from_utf8(bytes.into()).map_err(|_| bad("it is not UTF-8".to_owned()))
+    let (mut pieces, mut bytes) = (body.into_data_stream(), Vec::new());
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| bad(error.to_string()))?;
+        if bytes.len() + piece.len() > limit {
+            return Err(AdminError::TooLarge(format!("{what} has at most {limit} bytes")));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    String::from_utf8(bytes).map_err(|_| bad("it is not UTF-8".to_owned()))
 }

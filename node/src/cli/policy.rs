@@ -50,7 +50,7 @@ of Trow before version 1 with an image_validation block is converted. docs/polic
         #[command(flatten)]
         common: Common,
     },
-    /// Say of each image whether it may run; exit code 1 when any is denied
+    /// Say of each image whether it may run; exit code 1 when any is denied, 2 when the file is no policy
     #[command(after_help = "\
 With --file no server is needed. What only a registry knows, whether an image exists, is replicated or is signed, is \
 then not looked up: the output says what must hold, and the image counts as allowed. A denial counts in every mode, \
@@ -128,7 +128,7 @@ fn read(file: &Path) -> Result<String, Failure> {
         Some("-") => std::io::stdin().take(limit).read_to_end(&mut bytes),
         _ => std::fs::File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
     };
-    let unusable = |why: String| Failure::Usage(format!("{}: {why}", file.display()));
+    let unusable = |why: String| Failure::Usage(format!("{}: {why}", named(file)));
     read.map_err(|error| unusable(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| unusable("it is not UTF-8".to_owned()))?;
     match text.split_once('\n') {
@@ -137,10 +137,14 @@ fn read(file: &Path) -> Result<String, Failure> {
     }
 }
 
+fn named(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
+}
+
+/// Every wrong place of a file. A file that cannot be used ends otherwise than what is denied by one that can.
 fn invalid(file: &Path, invalid: &[Invalid]) -> Failure {
-    let places: Vec<String> =
-        invalid.iter().map(|invalid| format!("{}: {invalid}", file.display())).collect();
-    Failure::Failed(places.join("\n"))
+    let places: Vec<String> = invalid.iter().map(|invalid| format!("{}: {invalid}", named(file))).collect();
+    Failure::Usage(places.join("\n"))
 }
 
 fn current(client: &Client) -> Result<PolicyDocument, Failure> {
@@ -181,6 +185,10 @@ fn set(file: &Path, revision: Option<u64>, common: &Common) -> Result<(), Failur
 
 fn difference(file: &Path, common: &Common) -> Result<(), Failure> {
     let text = read(file)?;
+    let wrong = |wrong: Vec<Invalid>| invalid(file, &wrong);
+    // Compared is what would be set.
+    let text = language::convert(&text).map_err(wrong)?.unwrap_or(text);
+    Rules::parse(&text).map_err(wrong)?;
     let policy = current(&common.server.client()?)?;
     let lines = diff::lines(policy.document.as_deref().unwrap_or_default(), &text);
     match common.output {
@@ -231,16 +239,12 @@ fn test(images: Vec<String>, file: Option<&Path>, place: Place, common: &Common)
 fn shown(decisions: &[DecisionDocument]) -> Table {
     let mut table = Table::new(["IMAGE", "VERDICT", "MODE", "RULE", "WHY"]);
     for decision in decisions {
-        let why = match decision.unchecked.is_empty() {
-            true => decision.why.clone(),
-            false => format!("if {}", decision.unchecked.join(", ")),
-        };
         table.row([
             decision.name.clone(),
             decision.verdict.clone(),
             decision.mode.clone(),
             decision.rule.clone(),
-            why,
+            decision.why.clone(),
         ]);
     }
     table
@@ -256,12 +260,8 @@ fn explain(image: String, place: Place, common: &Common) -> Result<(), Failure> 
 
 fn explained(decided: &ExplainDocument, decision: &DecisionDocument) -> String {
     let revision = decided.revision.map_or_else(|| "-".to_owned(), |revision| revision.to_string());
-    let unchecked = match decision.unchecked.as_slice() {
-        [] => String::new(),
-        needs => format!("\nonly if    {}", needs.join(", ")),
-    };
     format!(
-        "image      {}\nnamespace  {}\nverdict    {}\nmode       {}\nrule       {}\nwhy        {}{unchecked}\nrevision   {revision}",
+        "image      {}\nnamespace  {}\nverdict    {}\nmode       {}\nrule       {}\nwhy        {}\nrevision   {revision}",
         decision.name, decided.namespace, decision.verdict, decision.mode, decision.rule, decision.why,
     )
 }
@@ -270,6 +270,6 @@ fn convert(file: &Path) -> Result<(), Failure> {
     let text = read(file)?;
     match language::convert(&text).map_err(|wrong| invalid(file, &wrong))? {
         Some(converted) => print(converted.as_bytes()),
-        None => Err(Failure::Failed(format!("{}: there is no image_validation block in it", file.display()))),
+        None => Err(Failure::Failed(format!("{}: there is no image_validation block in it", named(file)))),
     }
 }

@@ -77,6 +77,14 @@ fn a_policy_is_set_read_compared_and_asked() {
     let required = write(dir.path(), "required.yaml", &rule);
     let offline = trow(&["policy", "test", "--file", &required, &ours]).expect(0);
     assert!(offline.out.contains("if exists"), "{}", offline.out);
+    let asked = ["policy", "test", "--file", &required, &ours, "--output", "json"];
+    let offline = trow_json(&asked.map(str::to_owned), 0);
+    let offline = &offline["decisions"][0];
+    assert_eq!(
+        (&offline["why"], &offline["unchecked"]),
+        (&"if exists".into(), &serde_json::json!(["exists"]))
+    );
+    assert!(offline["message"].as_str().unwrap().ends_with(": if exists"), "{offline}");
     node.cli(&["policy", "set", &required]).expect(0);
     let missing = node.cli(&["policy", "test", &ours]).expect(1);
     assert!(missing.out.contains("there is no such image"), "{}", missing.out);
@@ -103,7 +111,8 @@ fn what_is_wrong_with_a_policy_is_named_and_nothing_changes() {
     let node = Node::serve(dir.path(), &[]);
     node.until_ready();
     let wrong = write(dir.path(), "wrong.yaml", "version: 1\ndefalt: deny\nallow:\n  - image: A/b\n");
-    let offline = trow(&["policy", "test", "--file", &wrong, "nginx"]).expect(1);
+    let offline = trow(&["policy", "test", "--file", &wrong, "nginx"]).expect(2);
+    node.cli(&["policy", "diff", &wrong]).expect(2);
     for said in [node.cli(&["policy", "set", &wrong]).expect(1).err, offline.err] {
         assert!(said.contains("line 2, column 1: defalt: "), "{said}");
         assert!(said.contains("line 4, column 12: allow[0].image: "), "{said}");
@@ -122,7 +131,12 @@ fn what_is_wrong_with_a_policy_is_named_and_nothing_changes() {
     assert!(node.cli(&["policy", "set", &old]).expect(0).out.contains("converted from image_validation"));
     let converted = trow(&["policy", "convert", &old]).expect(0).out;
     assert!(node.cli(&["policy", "get"]).expect(0).out.ends_with(&converted));
+    assert_eq!(node.cli(&["policy", "diff", &old]).expect(0).out, "", "compared is what would be set");
     trow(&["policy", "convert", &odd]).expect(1);
+
+    let large = write(dir.path(), "large.yaml", &format!("version: 1\n#{}\n", "x".repeat(1 << 20)));
+    let said = node.cli(&["policy", "set", &large]).expect(1).err;
+    assert!(said.contains("a policy has at most 1048576 bytes"), "{said}");
 
     trow(&["policy", "set", "/nowhere/policy.yaml"]).expect(2);
     trow(&["policy", "get", "--server", "http://127.0.0.1:1"]).expect(3);

@@ -80,6 +80,11 @@ impl DecisionDocument {
     /// About what was named as `image`.
     pub fn new(image: &str, decision: &Decision, unchecked: &Needs) -> Self {
         let listed = decision.rule.listed();
+        let unchecked = unchecked.words();
+        // What was not looked up is not said to be so.
+        let why =
+            if unchecked.is_empty() { decision.why.clone() } else { format!("if {}", unchecked.join(", ")) };
+        let decision = &Decision { why, ..decision.clone() };
         DecisionDocument {
             image: image.to_owned(),
             name: decision.image.clone(),
@@ -91,7 +96,7 @@ impl DecisionDocument {
             pattern: listed.map(|listed| listed.pattern.to_string()),
             why: decision.why.clone(),
             message: decision.sentence(None),
-            unchecked: unchecked.words(),
+            unchecked,
         }
     }
 }
