@@ -194,7 +194,7 @@ impl Webhooks {
                 return Ok(Answer::deny(why));
             }
         };
-        let others = self.judge.others(&standing.policy, review.images)?;
+        let others = self.judge.others(&standing.policy)?;
         let case = Case {
             standing: &standing,
             namespace: review.asked.namespace(),

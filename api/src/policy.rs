@@ -167,6 +167,12 @@ impl Policy {
         (self.told(decision), needs)
     }
 
+    /// Whether the rule that decides about the image requires a digest by itself, and not since all images need one.
+    pub(crate) fn rule_requires_digest(&self, image: &ImageName, namespace: &str) -> bool {
+        let ruling = self.scope(namespace).rules.of(image);
+        ruling.is_some_and(|ruling| ruling.required.digest == Some(true))
+    }
+
     /// About a text that names no image: nobody can say what it would be, so it is denied.
     pub fn decide_unreadable(&self, invalid: &InvalidImage, namespace: &str) -> Decision {
         self.told(Decision {
@@ -174,7 +180,10 @@ impl Policy {
             verdict: if self.set { Verdict::Deny } else { Verdict::Allow },
             mode: self.mode(namespace),
             rule: Rule::Unreadable,
-            why: format!("correct the name: {}", invalid.why()),
+            why: match invalid.text() {
+                "" => "the container names no image".to_owned(),
+                _ => format!("correct the name: {}", invalid.why()),
+            },
         })
     }
 

@@ -12,7 +12,7 @@ use trow_raft::{Metadata, StateError};
 use super::facts::Sources;
 use super::gate::Standing;
 use super::images::{Bearer, Named};
-use super::judge::{Case, Judge, denied_as_spelled};
+use super::judge::{Case, Judge, by_names};
 use super::names::Names;
 use crate::blobs::Blobs;
 use crate::policy::{Decision, Needs, Policy};
@@ -27,10 +27,11 @@ pub fn by_name(policy: &Policy, text: &str, namespace: &str) -> (Decision, Needs
         meant.map_err(|why| InvalidImage::new(text, why))
     });
     match meant {
-        Ok(meant) => match denied_as_spelled(policy, namespace, &meant) {
-            Some(denial) => (denial, Needs::default()),
-            None => policy.decide_by_name(&meant.judged, namespace),
-        },
+        // Without names of ours nothing is required but by the name that is judged.
+        Ok(meant) => {
+            let (decision, required) = by_names(policy, namespace, &meant);
+            (decision, required.into_iter().next().map(|(_, needs)| needs).unwrap_or_default())
+        }
         Err(why) => (policy.decide_unreadable(&why, namespace), Needs::default()),
     }
 }
@@ -74,7 +75,7 @@ impl Explainer {
             pointer: String::new(),
         };
         let images: Vec<Named> = images.iter().map(named).collect();
-        let others = self.0.others(&standing.policy, &images)?;
+        let others = self.0.others(&standing.policy)?;
         let deadline = Instant::now() + limit;
         let case = Case { standing: &standing, namespace, others: &others, deadline };
         Ok(self.0.decide(case, &images).await)

@@ -1,8 +1,8 @@
 //! One decision for each image of a review.
 //!
-//! Always holds: an image is judged by what it stands for, and a name that escapes a rule only by its spelling is
-//! denied by that rule; what a rule requires is found out for all images at once, within one deadline. Never does:
-//! answer a review.
+//! Always holds: an image is judged by what it stands for; a name that escapes a rule only by its spelling is denied
+//! by that rule, and one of ours is held to what a rule requires under any of our names; what rules require is found
+//! out for all images at once, within one deadline. Never does: answer a review.
 
 use futures::{StreamExt, stream};
 use tokio::time::Instant;
@@ -11,8 +11,8 @@ use trow_raft::StateError;
 use super::facts::{Of, Sources};
 use super::gate::Standing;
 use super::images::Named;
-use super::names::{Meant, Names};
-use crate::policy::{Decision, Facts, Policy, Rule, Verdict};
+use super::names::{Meant, Names, Whose};
+use crate::policy::{Decision, Facts, Needs, Policy, Rule, Verdict};
 use crate::pull::{ImageName, InvalidImage};
 
 /// Images of a review whose facts are found out at the same time.
@@ -44,31 +44,35 @@ impl Judge {
     async fn one(&self, case: Case<'_>, text: &str) -> Decision {
         let Case { standing, namespace, others, deadline } = case;
         let policy = &*standing.policy;
-        let meant = match self.meant(text, others) {
-            Ok((_, meant)) => meant,
+        let (written, meant) = match self.meant(text, others) {
+            Ok(read) => read,
             Err(invalid) => return policy.decide_unreadable(&invalid, namespace),
         };
-        if let Some(denial) = denied_as_spelled(policy, namespace, &meant) {
-            return denial;
+        let (decision, required) = by_names(policy, namespace, &meant);
+        // Names with the same needs have the same facts, since they have the same content.
+        let mut found: Option<(&Needs, Facts)> = None;
+        for (name, needs) in &required {
+            let facts = match found.take().filter(|(of, _)| *of == needs) {
+                Some((_, facts)) => facts,
+                None => {
+                    let of = Of { image: &meant.judged, whose: &meant.whose };
+                    self.sources.find(of, standing, needs, deadline).await
+                }
+            };
+            let judged = policy.decide(name, namespace, &facts);
+            if judged.verdict == Verdict::Deny {
+                return as_written(judged, &written);
+            }
+            found = Some((needs, facts));
         }
-        let (decision, needs) = policy.decide_by_name(&meant.judged, namespace);
-        if needs.is_empty() {
-            return decision;
-        }
-        let facts = self
-            .sources
-            .find(Of { image: &meant.judged, whose: &meant.whose }, standing, &needs, deadline)
-            .await;
-        policy.decide(&meant.judged, namespace, &facts)
+        as_written(decision, &written)
     }
 
     /// Whether the name alone lets the image run, so that it is worth being looked up.
     pub(super) fn may_run(&self, case: Case<'_>, meant: &Meant) -> bool {
-        let policy = &*case.standing.policy;
-        let (decision, _) = policy.decide_by_name(&meant.judged, case.namespace);
+        let (decision, _) = by_names(&case.standing.policy, case.namespace, meant);
         // A digest is what a mutation brings.
-        let by_name = decision.verdict == Verdict::Allow || matches!(decision.rule, Rule::RequireDigest(_));
-        by_name && denied_as_spelled(policy, case.namespace, meant).is_none()
+        decision.verdict == Verdict::Allow || matches!(decision.rule, Rule::RequireDigest(_))
     }
 
     /// An image as it is written, and what it stands for.
@@ -78,23 +82,124 @@ impl Judge {
         Ok((name, meant))
     }
 
-    /// Under which names, besides those of the settings, this registry may be called in one of these images: where
-    /// its members say that clients find them, and the mirror of the policy.
-    pub(super) fn others(&self, policy: &Policy, images: &[Named]) -> Result<Vec<String>, StateError> {
-        let mut others: Vec<String> = policy.mutate().mirror.iter().map(ToString::to_string).collect();
-        // An address without a port is no listener of ours.
-        if images.iter().any(|named| named.image.contains(':')) {
-            let members = self.sources.metadata.local().members()?;
-            others.extend(members.into_iter().map(|member| member.client).filter(|at| !at.is_empty()));
-        }
-        Ok(others)
+    /// Under which names, besides those of the settings, this registry may be called: where its members say that
+    /// clients find them, and the mirror of the policy.
+    pub(super) fn others(&self, policy: &Policy) -> Result<Vec<String>, StateError> {
+        let mirror = policy.mutate().mirror.iter().map(ToString::to_string);
+        let members = self.sources.metadata.local().members()?;
+        let addresses = members.into_iter().map(|member| member.client).filter(|at| !at.is_empty());
+        Ok(mirror.chain(addresses).collect())
     }
 }
 
-/// What denies one of the image's other names.
-pub(super) fn denied_as_spelled(policy: &Policy, namespace: &str, meant: &Meant) -> Option<Decision> {
-    meant.spellings.iter().find_map(|name| {
-        let decision = policy.decide(name, namespace, &Facts::default());
-        matches!(decision.rule, Rule::Deny(_)).then_some(decision)
-    })
+/// What the names of an image decide as long as nothing is looked up, and what must be so besides, by the names whose
+/// rules require it.
+///
+/// What a rule denies is denied under every name. What a rule requires of content of ours it requires under every name
+/// as well, while a name of ours that no rule allows says nothing about the one that is judged.
+pub(super) fn by_names<'m>(
+    policy: &Policy,
+    namespace: &str,
+    meant: &'m Meant,
+) -> (Decision, Vec<(&'m ImageName, Needs)>) {
+    let mut required = Vec::new();
+    let mut undigested = None;
+    for name in &meant.spellings {
+        let (decision, needs) = policy.decide_by_name(name, namespace);
+        match decision.rule {
+            Rule::Deny(_) => return (decision, Vec::new()),
+            _ if !matches!(meant.whose, Whose::Own(_)) => {}
+            // Where all images need a digest, the rule of the name that is judged may make an exception.
+            Rule::RequireDigest if policy.rule_requires_digest(name, namespace) => {
+                undigested.get_or_insert(decision);
+            }
+            _ if !needs.is_empty() => required.push((name, needs)),
+            _ => {}
+        }
+    }
+    let (decision, needs) = policy.decide_by_name(&meant.judged, namespace);
+    match (decision.verdict, undigested) {
+        (Verdict::Deny, _) => return (decision, Vec::new()),
+        (Verdict::Allow, Some(undigested)) => return (undigested, Vec::new()),
+        (Verdict::Allow, None) => {}
+    }
+    if !needs.is_empty() {
+        required.insert(0, (&meant.judged, needs));
+    }
+    (decision, required)
+}
+
+/// The decision, told to somebody who wrote the image otherwise than it is judged.
+fn as_written(decision: Decision, written: &ImageName) -> Decision {
+    let written = written.to_string();
+    if decision.verdict == Verdict::Allow || decision.image == written {
+        return decision;
+    }
+    Decision { why: format!("{} (written {written})", decision.why), ..decision }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pull::Prefixes;
+
+    /// Whether the policy lets the image run by its name, and how often something is required of it.
+    fn judged(policy: &str, image: &str) -> (bool, Vec<String>) {
+        let policy = Policy::parse(policy).unwrap();
+        let names = Names::new(&["trow.test".to_owned()], &Prefixes::default());
+        let others = ["127.0.0.1:25100".to_owned()];
+        let meant = names.meant(&image.parse().unwrap(), &others).unwrap();
+        let (decision, required) = by_names(&policy, "default", &meant);
+        (decision.verdict == Verdict::Allow, required.iter().flat_map(|(_, needs)| needs.words()).collect())
+    }
+
+    const OURS: [&str; 4] = [
+        "trow.test/acme/app:1",
+        "trow.test:5000/acme/app:1",
+        "127.0.0.1:25100/acme/app:1",
+        "trow.test/f/trow.test__5000/acme/app:1",
+    ];
+
+    #[test]
+    fn what_is_required_of_our_images_is_so_under_every_name() {
+        let exists = "version: 1\ndefault: allow\nallow: [{image: trow.test/acme/**, require: [exists]}]";
+        let digest = "version: 1\ndefault: allow\nallow: [{image: trow.test/acme/**, requireDigest: true}]";
+        for image in OURS {
+            assert_eq!(judged(exists, image), (true, vec!["exists".to_owned()]), "{image}");
+            assert!(!judged(digest, image).0, "{image}");
+        }
+        assert_eq!(judged(exists, "trow.test:5000/other/app:1"), (true, vec![]));
+        // Another registry's content, which only passes through us, is judged as what it is.
+        assert_eq!(judged(exists, "trow.test/f/quay.io/acme/app:1"), (true, vec![]));
+    }
+
+    #[test]
+    fn needs_of_two_names_are_both_kept() {
+        let policy = "version: 1\ndefault: deny\nallow: [{image: trow.test/**, require: [exists]}, {image: \
+                      \"127.0.0.1:25100/**\", require: [replicated]}]";
+        let (allowed, mut required) = judged(policy, OURS[2]);
+        required.sort();
+        assert_eq!((allowed, required), (true, vec!["exists".to_owned(), "replicated".to_owned()]));
+    }
+
+    #[test]
+    fn a_name_that_no_rule_allows_denies_no_other() {
+        for policy in [
+            "version: 1\ndefault: deny\nallow: [{image: trow.test/acme/**}]",
+            "version: 1\ndefault: allow\nrequireDigest: true\nallow: [{image: trow.test/acme/**, requireDigest: false}]",
+        ] {
+            assert_eq!(judged(policy, OURS[0]), (true, vec![]), "{policy}");
+            assert!(!judged(policy, OURS[2]).0, "{policy}");
+        }
+    }
+
+    #[test]
+    fn a_denial_says_how_the_image_was_written() {
+        let policy = Policy::parse("version: 1\ndefault: deny").unwrap();
+        let decision = |image: &str| policy.decide_by_name(&image.parse().unwrap(), "default").0;
+        let written = "trow.test/hub/bad:1".parse().unwrap();
+        let told = as_written(decision("bad:1"), &written);
+        assert!(told.why.ends_with(" (written trow.test/hub/bad:1)"), "{}", told.why);
+        assert_eq!(as_written(decision("bad:1"), &"bad:1".parse().unwrap()), decision("bad:1"));
+    }
 }

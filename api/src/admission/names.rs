@@ -49,7 +49,8 @@ impl Names {
     /// What `image` stands for; `others` are names of ours that the settings do not have.
     ///
     /// # Errors
-    /// It is below a name that stands for registries, and names nothing there.
+    /// It is below a name that stands for registries, and names nothing there; or it is too long without the port
+    /// that its registry has anyway.
     pub(super) fn meant(&self, image: &ImageName, others: &[String]) -> Result<Meant, String> {
         let own = |host: &Host| self.hostnames.iter().chain(others).any(|name| is(name, host));
         let mut spellings = Vec::new();
@@ -72,7 +73,7 @@ impl Names {
         if let Whose::Own(_) = whose {
             spellings.extend(self.aliases(&name, others));
         }
-        let judged = plain(&name);
+        let judged = plain(&name)?;
         spellings.push(name);
         spellings.retain(|spelling| *spelling != judged);
         spellings.dedup();
@@ -101,12 +102,11 @@ fn of(name: &ImageName, upstream: &UpstreamName) -> ImageName {
 }
 
 /// Without the port that every host has anyway.
-fn plain(name: &ImageName) -> ImageName {
-    let host = name.host.as_str().strip_suffix(DEFAULT_PORT).and_then(|host| host.parse::<Host>().ok());
-    match host.and_then(|host| UpstreamName::new(host, &name.path)) {
-        Some(upstream) => of(name, &upstream),
-        None => name.clone(),
-    }
+fn plain(name: &ImageName) -> Result<ImageName, String> {
+    let Some(host) = name.host.as_str().strip_suffix(DEFAULT_PORT) else { return Ok(name.clone()) };
+    let host: Host = host.parse().map_err(|why| format!("{host}: {why}"))?;
+    let path = host.full(&name.path).ok_or("the name is too long")?;
+    Ok(ImageName { host, path, ..name.clone() })
 }
 
 #[cfg(test)]
@@ -193,6 +193,17 @@ mod tests {
         let long = format!("{}.example/{}:1", ["a"; 90].join("."), ["a"; 126].join("/"));
         let meant = meant(&long);
         assert_eq!((meant.judged, meant.whose), (long.parse().unwrap(), Whose::Elsewhere));
+    }
+
+    #[test]
+    fn the_port_of_https_hides_no_name_however_long_it_is() {
+        let path = ["a"; 126].join("/");
+        let host = format!("{}.example", ["a"; 90].join("."));
+        let plain = format!("{host}/{path}:1").parse().unwrap();
+        assert_eq!(meant(&format!("{host}:443/{path}:1")).judged, plain);
+        // One that docker.io cannot have, since it is too long below library/.
+        let long = format!("registry-1.docker.io:443/{}:1", "a".repeat(250));
+        assert!(names().meant(&long.parse().unwrap(), &[]).is_err());
     }
 
     #[test]

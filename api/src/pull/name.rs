@@ -46,7 +46,7 @@ impl Host {
     }
 
     /// What the repository is called there that people call `repo`; none when that is too long.
-    pub(super) fn full(&self, repo: &RepoName) -> Option<RepoName> {
+    pub(crate) fn full(&self, repo: &RepoName) -> Option<RepoName> {
         let official = self.is_docker() && !repo.as_str().contains('/');
         if official { format!("library/{repo}").parse().ok() } else { Some(repo.clone()) }
     }

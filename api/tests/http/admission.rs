@@ -88,7 +88,12 @@ async fn a_denial_names_the_rule_and_what_to_do() {
         let message = webhook.validate(&reviews::of_image(unreadable)).await;
         let message = message.unwrap_or_else(|| panic!("{unreadable:?} is let in"));
         assert!(message.contains("(container \"web\") denied by "), "{message}");
+        assert_eq!(message.ends_with(": the container names no image"), unreadable.is_empty(), "{message}");
     }
+    let message = webhook.validate(&reviews::of_image("trow.test/hub/old-x:1")).await.expect("it is let in");
+    let begins = "image \"docker.io/library/old-x:1\" (container \"web\") denied by deny[0] ";
+    let ends = " (written trow.test/hub/old-x:1)";
+    assert!(message.starts_with(begins) && message.ends_with(ends), "{message}");
 }
 
 #[tokio::test]

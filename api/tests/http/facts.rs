@@ -98,6 +98,25 @@ async fn an_image_must_be_on_all_its_nodes_where_a_rule_says_so() {
 }
 
 #[tokio::test]
+async fn a_requirement_holds_however_our_image_is_named() {
+    let registry = Registry::start().await;
+    let webhook = Webhook::start(&registry).await;
+    registry.push_image("acme/app", "1", "layer").await;
+    let member = registry.metadata.local().members().unwrap().remove(0).client;
+    let allow = json!([{ "image": "trow.test/acme/**", "require": ["exists"] }]);
+    set_policy(&registry, &json!({ "version": 1, "default": "allow", "allow": allow }).to_string()).await;
+    let hosts =
+        ["trow.test", "trow.test:5000", "TROW.test:443", "trow.test/f/trow.test__5001", member.as_str()];
+    for host in hosts.into_iter().filter(|host| !host.is_empty()) {
+        let message = webhook.validate(&reviews::of_image(&format!("{host}/acme/nope:1"))).await;
+        let message = message.unwrap_or_else(|| panic!("{host}/acme/nope is let in"));
+        assert!(message.contains("there is no such image"), "{message}");
+        let there = webhook.validate(&reviews::of_image(&format!("{host}/acme/app:1"))).await;
+        assert_eq!(there, None, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn a_tag_gets_the_digest_that_a_pull_gets() {
     let registry = Registry::start().await;
     let webhook = Webhook::start(&registry).await;
