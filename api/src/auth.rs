@@ -12,6 +12,7 @@ mod rights;
 mod users;
 mod verdicts;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::ConnectInfo;
@@ -127,6 +128,6 @@ impl Access {
 }
 
 /// 401 with the challenge.
-pub(crate) fn unauthorized(why: &'static str) -> Error {
+pub(crate) fn unauthorized(why: impl Into<Cow<'static, str>>) -> Error {
     Error::new(Problem::Unauthorized, why).header(WWW_AUTHENTICATE, CHALLENGE)
 }

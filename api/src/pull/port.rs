@@ -115,6 +115,9 @@ pub enum PullError {
     /// The settings do not let anybody ask this.
     #[error("{0}")]
     Denied(String),
+    /// Another node fetches it with credentials, which this one does not know of yet: it is for known users.
+    #[error("this comes from a registry that asks for a login: send a user's name and password")]
+    LoginNeeded,
     /// The range lies outside the blob, whose size this is.
     #[error("the range lies outside the blob of {size} bytes")]
     Range {

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::port::{PullError, Upstreams};
 use super::{UpstreamName, blob, lists, manifest};
+use crate::auth;
 use crate::blob::outside;
 use crate::error::{Error, Problem};
 use crate::headers;
@@ -67,6 +68,7 @@ impl Pull<'_> {
         match error {
             PullError::NotFound | PullError::Offline => Error::new(unknown, said).detail(named),
             PullError::Denied(_) => Error::new(Problem::Denied, said).detail(named),
+            PullError::LoginNeeded => auth::unauthorized(said).detail(named),
             PullError::Range { size } => outside(size),
             PullError::Unavailable { retry, .. } => {
                 Error::new(Problem::Unavailable, said).detail(named).retry_after(retry)

@@ -294,6 +294,7 @@ async fn what_upstreams_say_no_to_has_its_code() {
         (Some(PullError::NotFound), 404, "", ""),
         (Some(PullError::Offline), 404, "", ""),
         (Some(PullError::Denied("denied by upstream.deny".into())), 403, "DENIED", ""),
+        (Some(PullError::LoginNeeded), 401, "UNAUTHORIZED", ""),
         (Some(unavailable(2500)), 503, "UNAVAILABLE", "3"),
         (Some(unavailable(0)), 503, "UNAVAILABLE", "1"),
         (
@@ -318,7 +319,7 @@ async fn what_upstreams_say_no_to_has_its_code() {
                     usize::from(status == 503)
                 );
                 assert_eq!(header(&response, "oci-namespace"), HOST);
-                assert_eq!(header(&response, "www-authenticate"), "");
+                assert_eq!(header(&response, "www-authenticate").is_empty(), status != 401, "{path}");
                 assert_eq!(rest.contains("blobs"), header(&response, "trow-log-id").is_empty(), "{path}");
                 let expected = if code.is_empty() { unknown } else { code };
                 assert_eq!(problem(response).await, (status, expected.to_owned()), "{path} {fails:?}");

@@ -91,13 +91,14 @@ impl Cache {
 
     /// Whether some node has it and may give it under the name.
     async fn has_for(&self, name: &UpstreamName, digest: &Digest) -> bool {
-        let Means { me, homes, peers, origins, store, .. } = self.inner.fills.means();
+        let Means { me, homes, peers, origins, store, registries, .. } = self.inner.fills.means();
         if store.has(digest).is_some() && origins.may_give(name, digest) {
             return true;
         }
+        let for_user = registries.needs_user(name);
         let others = homes.healthy().into_iter().filter(|node| node != me);
         let mut answers: FuturesUnordered<_> =
-            others.map(|node| peers.look_cached(node, name.local(), digest)).collect();
+            others.map(|node| peers.look_cached(node, name.local(), digest, for_user)).collect();
         while let Some(answer) = answers.next().await {
             if answer.is_ok_and(|there| there.is_some_and(|there| !there.is_arriving)) {
                 return true;

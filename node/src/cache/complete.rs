@@ -70,7 +70,9 @@ impl Manifests {
 
     /// Which of these the others have between them for this name.
     async fn found_elsewhere(&self, repo: &RepoName, blobs: &[Digest]) -> Vec<bool> {
-        let answers = self.others().into_iter().map(|node| self.peers().has(node, blobs, Some(repo)));
+        let for_user = self.for_user(repo);
+        let answers = self.others().into_iter();
+        let answers = answers.map(|node| self.peers().has(node, blobs, Some(repo), for_user));
         let answers = join_all(answers).await;
         let mut found = vec![false; blobs.len()];
         for has in answers.into_iter().flatten() {

@@ -21,6 +21,7 @@ pub(super) fn fault(error: PullError) -> Fault {
         PullError::Denied(_) => UpstreamSaid::Denied,
         PullError::Unavailable { .. } => UpstreamSaid::Unavailable,
         PullError::Bad(_) => UpstreamSaid::Bad,
+        PullError::LoginNeeded => UpstreamSaid::LoginNeeded,
         PullError::Range { size } => return Fault::OutOfOrder { have: *size },
         PullError::Failed => return Fault::unavailable("the node failed; its log says how"),
     };
@@ -41,6 +42,7 @@ pub(super) fn pull_error(error: PeerError) -> PullError {
             UpstreamSaid::Denied => PullError::Denied(why),
             UpstreamSaid::Unavailable => PullError::Unavailable { why, retry: Duration::from_millis(retry) },
             UpstreamSaid::Bad => PullError::Bad(why),
+            UpstreamSaid::LoginNeeded => PullError::LoginNeeded,
         },
         PeerError::Fault(Fault::OutOfOrder { have }) => PullError::Range { size: have },
         error => {
@@ -66,6 +68,7 @@ mod tests {
             PullError::Denied("upstream.deny".into()),
             PullError::Unavailable { why: "upstream quay.io: 502".into(), retry },
             PullError::Bad("upstream quay.io: wrong bytes".into()),
+            PullError::LoginNeeded,
             PullError::Range { size: 7 },
         ] {
             let text = serde_json::to_vec(&fault(error.clone())).unwrap();

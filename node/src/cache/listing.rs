@@ -24,9 +24,9 @@ impl Manifests {
             return Ok(Some(size));
         }
         // All are asked at once; the first that knows is enough.
-        let others = self.others();
+        let (others, for_user) = (self.others(), self.needs_user(name));
         let mut answers: FuturesUnordered<_> =
-            others.into_iter().map(|node| self.peers().lists(node, repo, blob)).collect();
+            others.into_iter().map(|node| self.peers().lists(node, repo, blob, for_user)).collect();
         while let Some(answer) = answers.next().await {
             if let Ok(Some(size)) = answer {
                 return Ok(Some(size));

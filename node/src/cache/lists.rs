@@ -133,7 +133,9 @@ impl Without {
             PullError::Offline => format!("upstream {host}: not asked, upstream.offline = true"),
             PullError::NotFound => format!("upstream {host}: it is not there any more"),
             PullError::Unavailable { why, .. } | PullError::Bad(why) | PullError::Denied(why) => why.clone(),
-            PullError::Range { .. } | PullError::Failed => format!("upstream {host}: it was not asked"),
+            PullError::LoginNeeded | PullError::Range { .. } | PullError::Failed => {
+                format!("upstream {host}: it was not asked")
+            }
         };
         Without { error, text }
     }

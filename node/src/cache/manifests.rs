@@ -152,6 +152,11 @@ impl Manifests {
         self.inner.parts.upstream.needs_user(name)
     }
 
+    /// The same of an upstream's repository as it is named here.
+    pub(super) fn for_user(&self, repo: &RepoName) -> bool {
+        UpstreamName::of_local(repo).is_some_and(|name| self.needs_user(&name))
+    }
+
     /// The settings for a repository that may be asked for.
     pub(super) fn rules(&self, name: &UpstreamName) -> Result<Rules, PullError> {
         let rules = self.inner.parts.upstream.rules(name);

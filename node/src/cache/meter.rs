@@ -88,7 +88,7 @@ impl Meter {
             Ok(pulled) if pulled.stale.is_some() => "stale",
             Ok(_) => "given",
             Err(PullError::NotFound | PullError::Offline) => "missing",
-            Err(PullError::Denied(_) | PullError::Range { .. }) => "refused",
+            Err(PullError::Denied(_) | PullError::LoginNeeded | PullError::Range { .. }) => "refused",
             Err(PullError::Unavailable { .. } | PullError::Bad(_) | PullError::Failed) => "unavailable",
         };
         self.answers.get_or_create(&Labels { result }).inc();

@@ -59,6 +59,11 @@ impl Origins {
         heard.insert(*digest, origin);
     }
 
+    /// Whether the name by which bytes came needs a user.
+    pub(super) fn needs_user(&self, origin: Option<&RepoName>) -> bool {
+        origin.and_then(UpstreamName::of_local).is_some_and(|name| self.registries.needs_user(&name))
+    }
+
     /// Whether bytes that came by this name are everybody's.
     fn is_public(&self, origin: Option<&RepoName>) -> bool {
         match origin.and_then(UpstreamName::of_local) {

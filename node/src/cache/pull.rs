@@ -259,7 +259,9 @@ impl Pull {
                 return at_home(&self.fills, &self.reads, &asked).await;
             }
             let (repo, size, range) = (name.local(), *size, range.clone());
-            match means.peers.cached(home, Wanted { repo, digest, size, range, only_there: false }).await {
+            let for_user = means.registries.needs_user(name);
+            let wanted = Wanted { repo, digest, size, range, only_there: false, for_user };
+            match means.peers.cached(home, wanted).await {
                 Ok(fetched) if fetched.size == size => {
                     self.reads.count(Kind::Peer);
                     return Ok(Source {

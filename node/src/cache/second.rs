@@ -32,7 +32,9 @@ impl Seconds {
                     if node == me {
                         return;
                     }
-                    match peers.keep_cached(node, &digest, &[me], origins.of(&digest)).await {
+                    let origin = origins.of(&digest);
+                    let for_user = origins.needs_user(origin.as_ref());
+                    match peers.keep_cached(node, &digest, &[me], origin, for_user).await {
                         Ok(()) => tracing::debug!(%node, %digest, "a second copy is kept"),
                         Err(error) => {
                             tracing::info!(%node, %digest, %error, "no second copy of a cached blob was made; the loss of this node would have it fetched again");

@@ -41,7 +41,9 @@ async fn list(
 }
 
 async fn lists(State(manifests): State<Manifests>, Json(question): Json<AskLists>) -> Json<Lists> {
-    Json(Lists { size: manifests.listed_lately(&question.repo, &question.blob) })
+    let AskLists { repo, blob, for_user } = question;
+    let may_know = for_user || !manifests.for_user(&repo);
+    Json(Lists { size: may_know.then(|| manifests.listed_lately(&repo, &blob)).flatten() })
 }
 
 async fn logins(State(manifests): State<Manifests>) -> Json<Places> {
@@ -53,7 +55,7 @@ async fn has(State(manifests): State<Manifests>, Json(question): Json<AskHas>) -
         return Err(Fault::TooMany.into());
     }
     let has = |digest| match &question.repo {
-        Some(repo) => manifests.has_for(repo, digest),
+        Some(repo) => (question.for_user || !manifests.for_user(repo)) && manifests.has_for(repo, digest),
         None => manifests.store().has(digest).is_some(),
     };
     Ok(Json(Has { has: question.digests.iter().map(has).collect() }))

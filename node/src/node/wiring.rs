@@ -139,7 +139,7 @@ pub(super) fn holds(peers: &Peers, metadata: Metadata, store: Store) -> Holds {
             let members = metadata.local().members().unwrap_or_default();
             let others = members.iter().map(|member| member.id).filter(|id| *id != me);
             let (peers, asked) = (&peers, &digests);
-            let asked = others.map(|node| async move { (node, peers.has(node, asked, None).await) });
+            let asked = others.map(|node| async move { (node, peers.has(node, asked, None, false).await) });
             let answered = join_all(asked).await.into_iter();
             let answered = answered.filter_map(|(node, has)| Some((node, has.ok()?)));
             let here = digests.iter().map(|digest| store.has(digest).is_some()).collect();

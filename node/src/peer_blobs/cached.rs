@@ -29,6 +29,8 @@ pub struct Wanted<'a> {
     pub range: Range<u64>,
     /// The node gives what it has or gets just now, and asks nobody else.
     pub only_there: bool,
+    /// This node holds the name for one that needs a user.
+    pub for_user: bool,
 }
 
 /// What a node has of a blob of an upstream.
@@ -48,12 +50,15 @@ impl PeerBlobs {
     /// [`Fault::Upstream`] when the upstream does not give them, [`Fault::Unknown`] when they are not there and
     /// nobody was to be asked.
     pub async fn cached(&self, node: NodeId, wanted: Wanted<'_>) -> Result<Fetched, PeerError> {
-        let Wanted { repo, digest, size, range, only_there } = wanted;
+        let Wanted { repo, digest, size, range, only_there, for_user } = wanted;
         let mut request = Request::get(format!("/cache/blob/{digest}"))
             .header(wire::REPO, repo.as_str())
             .header(wire::SIZE, size);
         if only_there {
             request = request.header(wire::ONLY_THERE, "1");
+        }
+        if for_user {
+            request = request.header(wire::FOR_USER, "1");
         }
         if !range.is_empty() && range != (0..size) {
             request = request.header(header::RANGE, range::format(&range));
@@ -64,7 +69,7 @@ impl PeerBlobs {
         Ok(Fetched { size, body: self.body(node, LONG, reply), origin })
     }
 
-    /// What `node` has now of the blob that it may give under the name `repo`.
+    /// What `node` has now of the blob that it may give under the name `repo`; `for_user` as [`Wanted`] has it.
     ///
     /// # Errors
     /// It did not answer soon.
@@ -73,8 +78,12 @@ impl PeerBlobs {
         node: NodeId,
         repo: &RepoName,
         digest: &Digest,
+        for_user: bool,
     ) -> Result<Option<There>, PeerError> {
-        let request = Request::head(format!("/cache/blob/{digest}")).header(wire::REPO, repo.as_str());
+        let mut request = Request::head(format!("/cache/blob/{digest}")).header(wire::REPO, repo.as_str());
+        if for_user {
+            request = request.header(wire::FOR_USER, "1");
+        }
         let asked = tokio::time::timeout(LOOK, self.send(node, LOOK, request, Body::empty())).await;
         let reply = match asked {
             Ok(Err(PeerError::Fault(Fault::Unknown))) => return Ok(None),
@@ -87,7 +96,7 @@ impl PeerBlobs {
     }
 
     /// Has `node` fetch the blob from one of `sources` unless it has it, and keep it as cached, without a promise.
-    /// `origin` is the name by which its upstream gave it.
+    /// `origin` is the name by which its upstream gave it, which needs a user as this node holds it if `for_user`.
     ///
     /// # Errors
     /// It cannot, or did not answer.
@@ -97,8 +106,9 @@ impl PeerBlobs {
         digest: &Digest,
         sources: &[NodeId],
         origin: Option<RepoName>,
+        for_user: bool,
     ) -> Result<(), PeerError> {
-        let body = json(&KeepFrom { sources: sources.to_vec(), origin });
+        let body = json(&KeepFrom { sources: sources.to_vec(), origin, for_user });
         self.ask(node, LONG, posted(&format!("/cache/blob/{digest}/keep")), body).await
     }
 }

@@ -61,7 +61,8 @@ impl PeerBlobs {
         self.watched(node, ARRIVES, read).await?.map_err(|error| garbled(node, error))
     }
 
-    /// The size of a blob that a manifest of the repository lists which `node` served lately.
+    /// The size of a blob that a manifest of the repository lists which `node` served lately; `for_user` when this
+    /// node holds the repository for one that needs a user.
     ///
     /// # Errors
     /// It did not answer.
@@ -70,8 +71,9 @@ impl PeerBlobs {
         node: NodeId,
         repo: &RepoName,
         blob: &Digest,
+        for_user: bool,
     ) -> Result<Option<u64>, PeerError> {
-        let question = AskLists { repo: repo.clone(), blob: *blob };
+        let question = AskLists { repo: repo.clone(), blob: *blob, for_user };
         let answer: Lists = self.ask(node, QUICK, posted("/cache/lists"), json(&question)).await?;
         Ok(answer.size)
     }
@@ -85,7 +87,7 @@ impl PeerBlobs {
     }
 
     /// Which of the blobs are on the disk of `node` now, in order; with `repo` those alone that it may give under
-    /// that upstream's name.
+    /// that upstream's name, `for_user` when this node holds it for one that needs a user.
     ///
     /// # Errors
     /// It did not answer.
@@ -94,10 +96,11 @@ impl PeerBlobs {
         node: NodeId,
         digests: &[Digest],
         repo: Option<&RepoName>,
+        for_user: bool,
     ) -> Result<Vec<bool>, PeerError> {
         let mut all = Vec::with_capacity(digests.len());
         for part in digests.chunks(wire::CONFIRM_MAX) {
-            let question = AskHas { digests: part.to_vec(), repo: repo.cloned() };
+            let question = AskHas { digests: part.to_vec(), repo: repo.cloned(), for_user };
             let answer: Has = self.ask(node, QUICK, posted("/cache/has"), json(&question)).await?;
             if answer.has.len() != part.len() {
                 return Err(garbled(node, "another number of answers than questions"));

@@ -44,6 +44,8 @@ pub const REPO: &str = "trow-repo";
 pub const SIZE: &str = "trow-size";
 /// On a request for a blob of an upstream: what is not there is not fetched.
 pub const ONLY_THERE: &str = "trow-only-there";
+/// On a request about such a blob: who asks holds the name for one that needs a user, and so knows its caller.
+pub const FOR_USER: &str = "trow-for-user";
 /// On a reply to `HEAD` about such a blob: it is still on its way there.
 pub const ARRIVING: &str = "trow-arriving";
 /// On a reply with bytes of such a blob: the name by which its upstream gave them, if that is known.
@@ -86,6 +88,9 @@ pub struct KeepFrom {
     /// The name by which its upstream gave it, if that is known.
     #[serde(default)]
     pub origin: Option<RepoName>,
+    /// That name needs a user: a node that holds it for everybody's keeps no copy.
+    #[serde(default)]
+    pub for_user: bool,
 }
 
 /// Where a session is and how long.

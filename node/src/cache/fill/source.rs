@@ -58,8 +58,10 @@ impl Sources {
     /// Asks the other nodes whether they have the blob; those that hold it come before one where it arrives.
     pub(super) async fn of(fill: &Fill, means: &Means) -> Sources {
         let others = means.homes.healthy().into_iter().filter(|node| *node != means.me);
+        let for_user = means.registries.needs_user(&fill.name);
         let asked = others.map(|node| async move {
-            let there = means.peers.look_cached(node, fill.name.local(), &fill.digest).await.ok().flatten();
+            let there = means.peers.look_cached(node, fill.name.local(), &fill.digest, for_user);
+            let there = there.await.ok().flatten();
             there.filter(|there| there.size == fill.size).map(|there| (node, there))
         });
         let mut peers: Vec<(NodeId, There)> = join_all(asked).await.into_iter().flatten().collect();
@@ -71,7 +73,8 @@ impl Sources {
     pub(super) async fn open(&mut self, fill: &Fill, means: &Means, at: u64) -> Result<Opened, Closed> {
         while let Some((node, _)) = self.peers.pop_front() {
             let (repo, digest, size) = (fill.name.local(), &fill.digest, fill.size);
-            let wanted = Wanted { repo, digest, size, range: at..size, only_there: true };
+            let for_user = means.registries.needs_user(&fill.name);
+            let wanted = Wanted { repo, digest, size, range: at..size, only_there: true, for_user };
             match means.peers.cached(node, wanted).await {
                 Ok(fetched) if fetched.size == size => {
                     let peer = Some(Giver { origin: fetched.origin });

@@ -9,6 +9,7 @@ use trow_api::pull::{PullError, Relayed, UpstreamName};
 use trow_raft::Digest;
 
 use super::super::fault::{fault, pull_error};
+use super::super::serve_peers::may_tell;
 use super::{COLD_WAIT, Manifests, RETRY};
 use crate::peer_blobs::PeerError;
 use crate::peer_blobs::wire::{AskList, Fault, List, ToldList};
@@ -49,7 +50,7 @@ impl Manifests {
         }
         let parts = &self.inner.parts;
         let (begun, mut without) = (Instant::now(), Vec::new());
-        let question = AskList { repo: name.local().clone(), list };
+        let question = AskList { repo: name.local().clone(), list, for_user: self.needs_user(name) };
         loop {
             let home = parts.homes.of(name.local().as_str(), &without);
             let left = COLD_WAIT.saturating_sub(begun.elapsed());
@@ -82,8 +83,9 @@ impl Manifests {
 
     /// What a peer asked this node to find out.
     pub(in super::super) async fn list_for_peer(&self, question: AskList) -> Result<Vec<u8>, Fault> {
-        let AskList { repo, list } = question;
+        let AskList { repo, list, for_user } = question;
         let name = UpstreamName::of_local(&repo).ok_or(Fault::Unknown)?;
+        may_tell(self.upstream(), &name, for_user)?;
         let relayed = self.listed_once(&name, list).await.map_err(fault)?;
         let Relayed { json, next, filtered, stale } = relayed;
         Ok(ToldList { size: json.len() as u64, next, filtered, stale }.write(&json))

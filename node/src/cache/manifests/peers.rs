@@ -10,6 +10,7 @@ use trow_raft::{Digest, RepoName};
 
 use super::super::fault::{fault, pull_error};
 use super::super::recent::Served;
+use super::super::serve_peers::may_tell;
 use super::{COLD_WAIT, Manifests, RETRY};
 use crate::peer_blobs::PeerError;
 use crate::peer_blobs::wire::{AskManifest, Fault, Told};
@@ -37,8 +38,8 @@ impl Manifests {
                 return Err(PullError::Unavailable { why, retry: RETRY });
             }
             let have = self.has_already(name.local(), reference, head)?;
-            let question =
-                AskManifest { repo: name.local().clone(), reference: reference.clone().into(), head, have };
+            let (repo, for_user) = (name.local().clone(), self.needs_user(name));
+            let question = AskManifest { repo, reference: reference.clone().into(), head, have, for_user };
             match parts.peers.manifest(home, left, &question).await {
                 Ok((told, bytes)) => match self.told(name, told, bytes, head)? {
                     Some(pulled) => return Ok(pulled),
@@ -95,8 +96,9 @@ impl Manifests {
 
     /// What a peer asked this node to find out.
     pub(in super::super) async fn for_peer(&self, question: AskManifest) -> Result<Vec<u8>, Fault> {
-        let AskManifest { repo, reference, head, have } = question;
+        let AskManifest { repo, reference, head, have, for_user } = question;
         let name = UpstreamName::of_local(&repo).ok_or(Fault::Unknown)?;
+        may_tell(self.upstream(), &name, for_user)?;
         let rules = self.rules(&name).map_err(fault)?;
         let pulled = self.find_out(&name, &reference.into(), head, &rules).await.map_err(fault)?;
         let Pulled { digest, media_type, size, bytes, index, stale } = pulled;

@@ -15,6 +15,7 @@ use super::super::Cache;
 use super::super::fault::fault;
 use super::super::fill::Means;
 use super::super::pull::{self, Asked};
+use super::may_tell;
 use crate::peer_blobs::answer::{JsonReply, Refused, repo_of};
 use crate::peer_blobs::wire::{self, Fault, KeepFrom};
 use crate::peer_blobs::{body_of, range};
@@ -32,8 +33,9 @@ pub(super) async fn blob(
     let mut reply = Response::builder().header(header::CONTENT_TYPE, OCTETS);
     let failed = |error: http::Error| Refused(Fault::unavailable(error));
     let name = UpstreamName::of_local(&repo_of(&headers)?).ok_or(Fault::Unknown)?;
+    let Means { store, origins, registries, .. } = cache.inner.fills.means();
+    may_tell(registries, &name, headers.contains_key(wire::FOR_USER))?;
     if method == http::Method::HEAD {
-        let Means { store, origins, .. } = cache.inner.fills.means();
         let size = match store.has(&digest).filter(|_| origins.may_give(&name, &digest)) {
             Some(size) => size,
             None => {
@@ -75,6 +77,11 @@ pub(super) async fn keep(
     Json(from): Json<KeepFrom>,
 ) -> JsonReply<()> {
     let means = cache.inner.fills.means();
+    let name = from.origin.as_ref().and_then(UpstreamName::of_local);
+    if from.for_user && !name.is_some_and(|name| means.registries.needs_user(&name)) {
+        // It would be given to everybody from here.
+        return Err(Fault::unavailable("the node does not know yet that it is for users alone").into());
+    }
     let _permit = means.keeping.acquire().await.map_err(Fault::unavailable)?;
     let origin = means.origins.better(&digest, from.origin);
     if means.store.has(&digest).is_some() {

@@ -147,7 +147,9 @@ async fn a_node_that_is_taken_for_the_home_asks_no_third_one_and_the_home_reads_
     // Another ring than ours said that it was the home.
     let (taken, from) = (node(others[0]), others[1]);
     let (app, size) = (name("app"), bytes.len() as u64);
-    let wanted = Wanted { repo: app.local(), digest: &digest, size, range: 0..size, only_there: false };
+    let range = 0..size;
+    let wanted =
+        Wanted { repo: app.local(), digest: &digest, size, range, only_there: false, for_user: false };
     let mut there = soon(cluster.peers[&from].cached(taken, wanted)).await.unwrap().body;
     let first = take(&mut there, MIB).await;
     let mut here = cluster.open(home, &digest).await.unwrap();

@@ -52,6 +52,11 @@ impl Cluster {
     }
 
     pub async fn with(count: u64, offline: bool) -> Cluster {
+        Cluster::rolled_out(count, offline, u64::MAX).await
+    }
+
+    /// The nodes up to `to` have the credentials already.
+    pub async fn rolled_out(count: u64, offline: bool, to: u64) -> Cluster {
         let (upstream, another) = (Upstream::start().await, Upstream::start().await);
         let guarded = Upstream::start().await;
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -80,13 +85,17 @@ impl Cluster {
         let (mut caches, mut all_peers) = (BTreeMap::new(), BTreeMap::new());
         let nodes = Nodes::serving(count, LIMITS, Planted::NONE, |me, node, ledger, peers| {
             let listed = listed.clone();
+            let mut settings = settings.clone();
+            if me.0 > to {
+                settings.hosts.values_mut().for_each(|host| host.auth_file = None);
+            }
             let cache = Cache::new(Parts {
                 me,
                 store: node.store.clone(),
                 agreed: agreement(ledger),
                 peers: peers.clone(),
                 blobs: node.blobs.clone(),
-                registries: Registries::new(settings.clone()),
+                registries: Registries::new(settings),
                 listed: Arc::new(move |name, digest| {
                     let size = listed.lock().unwrap().get(&(name, digest)).copied();
                     Box::pin(async move { Ok(size) })

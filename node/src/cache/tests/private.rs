@@ -17,8 +17,8 @@ async fn is_not_there(cluster: &Cluster, name: &UpstreamName, digest: &Digest) {
         assert!(matches!(soon(part).await.err(), Some(PullError::NotFound)), "a part through node {node}");
         assert_eq!(soon(cluster.caches[node].hold(name, digest)).await, None, "mounted through node {node}");
         for of in cluster.caches.keys().filter(|of| *of != node) {
-            let there =
-                soon(cluster.peers[node].look_cached(super::cluster::node(*of), name.local(), digest));
+            let of_node = super::cluster::node(*of);
+            let there = soon(cluster.peers[node].look_cached(of_node, name.local(), digest, false));
             assert_eq!(there.await.unwrap(), None, "node {of} says so to node {node}");
         }
     }
@@ -134,4 +134,43 @@ async fn what_everybody_may_have_is_fetched_once_whoever_lists_it_and_users_have
         assert_eq!(read(cluster.open(node, &digest).await.unwrap()).await.0, bytes);
     }
     assert_eq!(cluster.upstream.gets(&bytes), [0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_credentials_are_rolled_out_nodes_that_have_them_give_nothing_to_those_that_have_not() {
+    let cluster = Cluster::rolled_out(3, false, 1).await;
+    let team = secret("team/app");
+    // One of each home.
+    let mut homes = std::collections::BTreeSet::new();
+    for seed in 70.. {
+        let bytes = content(seed, 2000);
+        let (home, _) = cluster.home(&Digest::sha256(&bytes));
+        if !homes.insert(home) {
+            continue;
+        }
+        cluster.secret.has(&bytes, |given| given.repos = vec!["team/app"]);
+        let digest = cluster.list_as(team.clone(), &bytes, bytes.len());
+        if home == 1 {
+            for node in [2, 3] {
+                let whole = cluster.open_as(node, &team, &digest).await.err();
+                assert!(matches!(whole, Some(PullError::LoginNeeded)), "through node {node}: {whole:?}");
+            }
+            assert!(cluster.secret.gets(&bytes).is_empty(), "it was fetched for nobody");
+            // What a known user had fetched is on the home alone.
+            assert_eq!(read(cluster.open_as(1, &team, &digest).await.unwrap()).await.0, bytes);
+            cluster.until_held_by(&digest, 1).await;
+            for node in [2, 3] {
+                assert!(cluster.open_as(node, &team, &digest).await.is_err(), "through node {node}");
+                assert_eq!(soon(cluster.caches[&node].hold(&team, &digest)).await, None, "mounted");
+                let (to, from, origin) =
+                    (super::cluster::node(node), [super::cluster::node(1)], team.local());
+                let kept = cluster.peers[&1].keep_cached(to, &digest, &from, Some(origin.clone()), true);
+                assert!(soon(kept).await.is_err(), "node {node} would give it to everybody");
+            }
+            assert_eq!(cluster.nodes.holders(&digest), [1]);
+        }
+        if homes.len() == 3 {
+            break;
+        }
+    }
 }

@@ -68,6 +68,8 @@ pub enum UpstreamSaid {
     Unavailable,
     /// Something else than was asked for.
     Bad,
+    /// It is fetched with credentials, and the asker did not say that it is for a known user.
+    LoginNeeded,
 }
 
 impl Fault {

@@ -25,6 +25,9 @@ pub struct AskManifest {
     pub head: bool,
     /// The asker has the bytes of this one.
     pub have: Option<Digest>,
+    /// The asker holds the name for one that needs a user, and so knows who asks. An older build does not say so.
+    #[serde(default)]
+    pub for_user: bool,
 }
 
 /// A [`Reference`] on the wire.
@@ -107,6 +110,9 @@ pub struct AskList {
     pub repo: RepoName,
     /// Which list.
     pub list: List,
+    /// The asker holds the name for one that needs a user, and so knows who asks. An older build does not say so.
+    #[serde(default)]
+    pub for_user: bool,
 }
 
 /// A list of an upstream's repository, or a page of it.
@@ -161,6 +167,9 @@ pub struct AskLists {
     pub repo: RepoName,
     /// Which blob.
     pub blob: Digest,
+    /// The asker holds the name for one that needs a user, and so knows who asks. An older build does not say so.
+    #[serde(default)]
+    pub for_user: bool,
 }
 
 /// The answer.
@@ -179,6 +188,9 @@ pub struct AskHas {
     /// there. Without one all that is there counts.
     #[serde(default)]
     pub repo: Option<RepoName>,
+    /// The asker holds the name for one that needs a user, and so knows who asks. An older build does not say so.
+    #[serde(default)]
+    pub for_user: bool,
 }
 
 /// The answer, in the same order.

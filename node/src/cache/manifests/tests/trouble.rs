@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use trow_api::pull::PullError;
 use trow_raft::{NodeId, RepoName};
 
 use super::fake::{Mood, blob, image, index};
 use super::world::{BOUND, World, name, until};
-use crate::upstream::HostSettings;
+use crate::upstream::{HostSettings, UpstreamSettings};
 
 /// Moods in which an upstream gives no answer, and what is told of each.
 const TROUBLE: [(Mood, &str); 5] = [
@@ -288,6 +289,7 @@ async fn bytes_that_are_there_already_do_not_travel() {
         reference: super::world::named("1").into(),
         head: false,
         have: Some(made.digest),
+        for_user: false,
     };
     let told = world.node(other).for_peer(question).await.unwrap();
     assert!(told.len() < made.bytes.len() + 300 && told.ends_with(b"\n"));
@@ -335,4 +337,54 @@ async fn who_asks_again_within_seconds_is_told_what_the_first_was_told() {
         let answer = world.get(1, "app", "1").await;
         assert!(matches!(answer, Err(PullError::Denied(_))), "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn a_home_with_credentials_tells_nothing_to_a_node_that_does_not_know_of_them_yet() {
+    let mut world = World::new().await;
+    let (home, other) = world.home("app");
+    let made = image(&["config"]);
+    world.upstream.has("app", "1", &made);
+    world.upstream.lists("app/tags/list", &json!({ "name": "app", "tags": ["1"] }));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let login = r#"{"auths": {"registry.test": {"username": "u", "password": "p"}}}"#;
+    std::fs::write(file.path(), login).unwrap();
+    let login = |settings: &mut UpstreamSettings| {
+        settings.hosts.values_mut().for_each(|host| host.auth_file = Some(file.path().to_owned()));
+    };
+    world.roll_out(&[home], login);
+    // It stays in the memory of the home.
+    world.quorum(false);
+    let by_digest = made.digest.to_string();
+    for reference in ["1", &by_digest] {
+        for answer in [world.get(other, "app", reference).await, world.head(other, "app", reference).await] {
+            assert!(matches!(answer, Err(PullError::LoginNeeded)), "{reference}: {answer:?}");
+        }
+    }
+    let list = world.node(other).tags(&name("app"), None, None).await;
+    assert!(matches!(list, Err(PullError::LoginNeeded)), "{list:?}");
+    // Whoever comes to the home itself has shown who it is.
+    assert_eq!(world.get(home, "app", "1").await.unwrap().bytes, Some(made.bytes.clone()));
+    let (config, _) = blob("config");
+    let repo = name("app").local().clone();
+    world.cache(home, "config", &repo).await;
+    let of_other = world.node(other).peers();
+    for for_user in [false, true] {
+        let size = of_other.lists(NodeId(home), &repo, &config, for_user).await.unwrap();
+        assert_eq!(size.is_some(), for_user);
+        let has = of_other.has(NodeId(home), &[config], Some(&repo), for_user).await.unwrap();
+        assert_eq!(has, [for_user]);
+    }
+    // Once both know, both tell.
+    world.roll_out(&[home, other], login);
+    assert_eq!(world.get(other, "app", "1").await.unwrap().bytes, Some(made.bytes));
+    assert!(world.node(other).tags(&name("app"), None, None).await.is_ok());
+}
+
+#[test]
+fn what_an_older_build_asks_is_for_everybody() {
+    let question =
+        r#"{"repo": "f/registry.test/app", "reference": {"tag": "1"}, "head": true, "have": null}"#;
+    let question: crate::peer_blobs::wire::AskManifest = serde_json::from_str(question).unwrap();
+    assert!(!question.for_user);
 }

@@ -225,12 +225,16 @@ impl World {
     }
 
     fn start(&self, me: NodeId, store: Store) -> Manifests {
+        self.start_with(me, store, self.settings.clone())
+    }
+
+    fn start_with(&self, me: NodeId, store: Store, settings: UpstreamSettings) -> Manifests {
         let agreed = agreement(&self.ledger);
         let peers = self.net.peers(me);
         let homes = Homes::new(me, agreed.clone(), peers.silence_fn());
         let (later, start) = (self.later.clone(), Instant::now());
         let clock = Arc::new(move || start + Duration::from_millis(later.load(Ordering::SeqCst)));
-        let upstream = Registries::new(self.settings.clone());
+        let upstream = Registries::new(settings);
         Manifests::new(Parts { me, store, agreed, peers, homes, upstream, clock })
     }
 
@@ -243,10 +247,18 @@ impl World {
     /// All nodes lose what they have in memory, and are asked by the same settings but for `change`.
     pub fn restart(&mut self, change: impl FnOnce(&mut UpstreamSettings)) {
         change(&mut self.settings);
+        self.roll_out(&[], |_| ());
+    }
+
+    /// The same, where `change` is made on these nodes alone.
+    pub fn roll_out(&mut self, to: &[u64], change: impl FnOnce(&mut UpstreamSettings)) {
+        let mut changed = self.settings.clone();
+        change(&mut changed);
         self.net = Arc::default();
         let stores: Vec<_> = self.nodes.iter().map(|(id, node)| (*id, node.store().clone())).collect();
         for (id, store) in stores {
-            let started = self.start(id, store);
+            let settings = if to.contains(&id.0) { &changed } else { &self.settings };
+            let started = self.start_with(id, store, settings.clone());
             self.nodes.insert(id, started);
         }
         self.connect();
