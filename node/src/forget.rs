@@ -200,8 +200,8 @@ fn weighed(view: &View, after: Next, limit: u64) -> Result<(Vec<(u64, u64)>, Nex
     let last = part.last().filter(|_| part.len() == BATCH).map(|last| (last.repo.clone(), last.digest));
     let mut found = Vec::new();
     for one in part.into_iter().filter(|one| one.asked_for < limit) {
-        let row = view.manifest(&one.repo, &one.digest)?;
-        found.extend(row.map(|row| (one.asked_for, row.weight())));
+        let weight = view.cached_weight(&one.repo, &one.digest)?;
+        found.extend(weight.map(|weight| (one.asked_for, weight)));
     }
     Ok((found, last))
 }

@@ -150,6 +150,7 @@ impl Inner {
             | Command::FenceStore { .. }
             | Command::SetLevel { .. }
             | Command::PutCached { .. }
+            | Command::TagCached { .. }
             | Command::DropCached { .. }
             | Command::WantCached { .. }
             | Command::ReclaimCached { .. }

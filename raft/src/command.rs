@@ -122,6 +122,9 @@ pub enum Command {
     /// be here, and points a tag to it whose revision is still the one that was seen before the
     /// upstream was asked; 0 stands for a tag that was not there.
     PutCached { repo: RepoName, manifest: NewManifest, tag: Option<(Tag, u64)> },
+    /// As [`Command::PutCached`] of a manifest that is cached there already, whose bytes stay out of the log;
+    /// refused when it is not.
+    TagCached { repo: RepoName, digest: Digest, tag: Tag, seen: u64 },
     /// Removes manifests of an upstream registry's repository and the tags that point to them.
     DropCached { repo: RepoName, digests: Vec<Digest> },
     /// Notes that cached manifests were asked for: the time after which they go begins anew.
@@ -156,6 +159,7 @@ impl Command {
             Command::Probe => 4,
             Command::SetPolicy { .. } | Command::PutVerdict { .. } | Command::PutSealed { .. } => 3,
             Command::PutCached { .. }
+            | Command::TagCached { .. }
             | Command::DropCached { .. }
             | Command::WantCached { .. }
             | Command::ReclaimCached { .. }

@@ -21,10 +21,14 @@ pub const OUTCOMES: u64 = 1024;
 pub const TAG_HISTORY: usize = 10;
 /// Pins that the cluster has at most.
 pub const PINS_MAX: u64 = 10_000;
-/// What cached manifests take of the state together, in bytes as [`crate::state::ManifestRow::weight`] counts
-/// them; none is recorded beyond it. Whoever may pull adds to them, and each node has all of it in its file.
+/// What cached manifests and their tags take of the state together, in bytes as
+/// [`crate::state::View::cached_weight`] counts them; none is recorded beyond it. Whoever may pull adds to them, and each node has all of it in its file.
 /// Images have some KiB of them, so that this is room for more images than a cluster runs.
 pub const CACHED_MAX: u64 = if cfg!(test) { 1 << 20 } else { 1 << 30 };
+/// Tags that one cached manifest has at most: they go with it, in one step.
+pub const CACHED_TAGS_MAX: u64 = if cfg!(test) { 20 } else { 1000 };
+/// Tags that one `ReclaimCached` takes away, after which it ends early: what is left goes by the next.
+pub const RECLAIMED_TAGS: u64 = 10 * CACHED_TAGS_MAX;
 /// Largest policy document, in bytes.
 pub const POLICY_MAX: usize = 1 << 20;
 /// Verdicts on signatures that the cluster remembers.

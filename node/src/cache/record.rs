@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 use trow_raft::command::{NewManifest, SYSTEM, TagCondition};
+use trow_raft::limits::{CACHED_MAX, CACHED_TAGS_MAX};
 use trow_raft::metadata::ProposeError;
 use trow_raft::{Command, Digest, Outcome, Refusal, RepoName, StateError, Tag};
 
@@ -184,9 +185,43 @@ impl Recorder {
         })
     }
 
+    /// What to propose; nothing when it would be refused for want of room, and be in all logs for nothing.
+    fn command(
+        &self,
+        repo: &RepoName,
+        wanted: &Wanted,
+        manifest: &NewManifest,
+    ) -> Result<Option<Command>, StateError> {
+        let view = (self.agreed.view)()?;
+        let (repo, digest) = (repo.clone(), wanted.digest);
+        if wanted.tag.is_some() && view.tag_count(&repo, &digest)? >= CACHED_TAGS_MAX {
+            return Ok(None);
+        }
+        if view.asked_for(&repo, &digest)?.is_some()
+            && let Some((tag, seen)) = wanted.tag.clone()
+        {
+            // Its bytes are in the state already, and a tag costs its own alone.
+            return Ok(Some(Command::TagCached { repo, digest, tag, seen }));
+        }
+        if view.cached_bytes()? + manifest.weight() > CACHED_MAX {
+            return Ok(None);
+        }
+        Ok(Some(Command::PutCached { repo, manifest: manifest.clone(), tag: wanted.tag.clone() }))
+    }
+
     async fn attempt(&self, repo: &RepoName, wanted: &Wanted, manifest: &NewManifest) -> Attempt {
-        let tag = wanted.tag.clone();
-        let command = Command::PutCached { repo: repo.clone(), manifest: manifest.clone(), tag };
+        let command = match self.command(repo, wanted, manifest) {
+            Ok(Some(command)) => command,
+            Ok(None) => {
+                self.meter.recorded(Recorded::Failed);
+                debug!(%repo, digest = %wanted.digest, "a cached manifest or its tag is served from memory alone: the state takes no more of them");
+                return Attempt::Never;
+            }
+            Err(error) => {
+                debug!(cause = %error, "the state cannot be read");
+                return Attempt::Later;
+            }
+        };
         match (self.agreed.propose)(SYSTEM, command).await {
             Ok(applied) => match applied.outcome {
                 Outcome::Done => {
@@ -197,6 +232,8 @@ impl Recorder {
                     self.meter.recorded(Recorded::Dropped);
                     Attempt::Moved
                 }
+                // It went in between, and is put as a whole the next time.
+                Outcome::Refused(Refusal::NotFound) => Attempt::Later,
                 // The leader makes room and says so (`forget`).
                 Outcome::Refused(refusal @ Refusal::TooMany { .. }) => {
                     self.meter.recorded(Recorded::Failed);

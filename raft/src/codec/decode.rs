@@ -78,6 +78,7 @@ pub(super) fn command(coded: Coded) -> Decoded<Command> {
         Coded::SetLevel(it) => Command::SetLevel { level: it.level },
         Coded::SetRf(it) => Command::SetRf { rf: it.rf },
         Coded::PutCached(it) => put_cached(it)?,
+        Coded::TagCached(it) => tag_cached(&it)?,
         Coded::DropCached(it) => {
             Command::DropCached { repo: repo(&it.repo)?, digests: digests(&it.digests)? }
         }
@@ -120,6 +121,16 @@ fn put_cached(it: proto::PutCached) -> Decoded<Command> {
         repo: repo(&what.repo)?,
         tag: it.tag.map(seen).transpose()?,
         manifest: manifest(what)?,
+    })
+}
+
+fn tag_cached(it: &proto::TagCached) -> Decoded<Command> {
+    let seen = it.tag.as_ref().ok_or(CodecError::Invalid { what: "tag" })?;
+    Ok(Command::TagCached {
+        repo: repo(&it.repo)?,
+        digest: digest(&it.digest)?,
+        tag: tag(&seen.tag)?,
+        seen: seen.revision,
     })
 }
 

@@ -92,6 +92,11 @@ pub(super) fn command(command: &Command) -> Coded {
             manifest: Some(put_manifest(repo, manifest, &[], None, false)),
             tag: tag.as_ref().map(|(tag, seen)| proto::SeenTag { tag: tag.to_string(), revision: *seen }),
         }),
+        Command::TagCached { repo, digest, tag, seen } => Coded::TagCached(proto::TagCached {
+            repo: repo.to_string(),
+            digest: digest_bytes(digest),
+            tag: Some(proto::SeenTag { tag: tag.to_string(), revision: *seen }),
+        }),
         Command::DropCached { repo, digests: of } => {
             Coded::DropCached(proto::DropCached { repo: repo.to_string(), digests: digests(of) })
         }

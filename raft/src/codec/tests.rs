@@ -85,6 +85,8 @@ fn commands() -> Vec<Command> {
         Command::PutCached { repo: repo(), manifest: manifest(false), tag: Some(("t".parse().unwrap(), 0)) },
         Command::PutCached { repo: repo(), manifest: manifest(false), tag: None },
         Command::DropCached { repo: repo(), digests: vec![a, b] },
+        Command::TagCached { repo: repo(), digest: a, tag: "t".parse().unwrap(), seen: 9 },
+        Command::TagCached { repo: repo(), digest: b, tag: "t".parse().unwrap(), seen: 0 },
         Command::WantCached { manifests: vec![(repo(), a), (repo(), b)] },
         Command::ReclaimCached { manifests: vec![(repo(), b)], before: 77 },
         Command::SetPins { add: pins(), remove: vec![] },

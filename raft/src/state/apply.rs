@@ -156,6 +156,9 @@ fn command(writer: &mut Writer<'_>, cx: &Context<'_>, command: &Command) -> Effe
         Command::SetLevel { level } => members::set_level(writer, cx, *level),
         Command::SetRf { rf } => members::set_rf(writer, cx, *rf),
         Command::PutCached { repo, manifest, tag } => cached::put(writer, cx, repo, manifest, tag.as_ref()),
+        Command::TagCached { repo, digest, tag, seen } => {
+            cached::put_tag(writer, cx, repo, digest, (tag, *seen))
+        }
         Command::DropCached { repo, digests } => cached::drop_all(writer, cx, repo, digests),
         Command::WantCached { manifests } => cached::want(writer, cx, manifests),
         Command::ReclaimCached { manifests, before } => cached::reclaim(writer, cx, manifests, *before),

@@ -61,6 +61,8 @@ pub struct ManifestRow {
     pub children: Vec<Digest>,
 }
 
+/// What a tag of a cached manifest takes: its row with the places where it was, and the way back to it.
+pub(super) const TAG: u64 = 1 << 10;
 /// What a row and each edge of a manifest takes besides its bytes, roughly.
 const EDGE: u64 = 256;
 

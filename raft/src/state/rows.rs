@@ -50,6 +50,16 @@ pub(super) trait Rows {
         Ok(found)
     }
 
+    /// How many keys begin with `prefix`.
+    fn count_prefix(&self, table: Table, prefix: &[u8]) -> Result<u64, StateError> {
+        let mut count = 0;
+        self.scan_prefix(table, prefix, &mut |_, _| {
+            count += 1;
+            Ok(true)
+        })?;
+        Ok(count)
+    }
+
     fn row<T: Row>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StateError>
     where
         Self: Sized,

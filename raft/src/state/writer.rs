@@ -11,6 +11,7 @@ use super::rows::{Rows, Visit};
 use super::versions::Versions;
 use super::{StateError, hash};
 use crate::digest::Digest;
+use crate::name::RepoName;
 
 /// The state before a batch, with what the batch changed so far.
 pub(super) struct Writer<'t> {
@@ -135,6 +136,12 @@ impl<'t> Writer<'t> {
         }
         let value = self.number(Table::Meta, key)?;
         self.set_number(Table::Meta, key, value.wrapping_add(plus).wrapping_sub(minus))
+    }
+
+    /// Whether the manifest is a cached one. Of what was pushed where an upstream's repositories are now, before
+    /// they were, nothing is counted.
+    pub(super) fn is_cached(&self, repo: &RepoName, digest: &Digest) -> Result<bool, StateError> {
+        Ok(repo.is_cached() && self.has(Table::Cached, &key::repo_digest(repo, digest))?)
     }
 
     /// Counts what cached manifests take: `plus` instead of `minus`.

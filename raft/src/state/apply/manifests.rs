@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::name::{RepoName, Tag};
 use crate::state::StateError;
 use crate::state::key::{self, Table};
-use crate::state::row::{ManifestRow, Row as _};
+use crate::state::row::{self, ManifestRow, Row as _};
 use crate::state::rows::Rows;
 use crate::state::writer::Writer;
 
@@ -163,7 +163,8 @@ pub(super) fn remove(
         return Ok(false);
     };
     let prefix = key::repo_digest(repo, digest);
-    for name in writer.suffixes(Table::TagOf, &prefix)? {
+    let tags = writer.suffixes(Table::TagOf, &prefix)?;
+    for name in &tags {
         writer.remove(Table::Tag, &[&key::repo(repo), &name[..]].concat())?;
         writer.remove(Table::TagOf, &[&prefix, &name[..]].concat())?;
     }
@@ -175,7 +176,7 @@ pub(super) fn remove(
         writer.remove(Table::Body, &body)?;
     }
     if repo.is_cached() && writer.remove(Table::Cached, &prefix)? {
-        writer.count_cached(0, row.weight())?;
+        writer.count_cached(0, row.weight() + row::TAG * tags.len() as u64)?;
     }
     Ok(true)
 }

@@ -7,7 +7,7 @@ use crate::limits::TAG_HISTORY;
 use crate::name::{RepoName, Tag};
 use crate::state::StateError;
 use crate::state::key::{self, Table};
-use crate::state::row::{Row as _, TagMove, TagRow};
+use crate::state::row::{self, Row as _, TagMove, TagRow};
 use crate::state::rows::Rows;
 use crate::state::writer::Writer;
 
@@ -76,5 +76,8 @@ pub(super) fn delete(
     };
     writer.remove(Table::Tag, &key::tag(repo, tag))?;
     writer.remove(Table::TagOf, &key::tag_of(repo, &row.digest, tag))?;
+    if writer.is_cached(repo, &row.digest)? {
+        writer.count_cached(0, row::TAG)?;
+    }
     Ok(Ok(cx.index))
 }

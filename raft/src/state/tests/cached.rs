@@ -3,9 +3,10 @@
 use super::bench::{Bench, commit, held_by, manifest, put, repo, tag};
 use crate::command::{Command, NewManifest, Outcome, Refusal};
 use crate::digest::Digest;
-use crate::limits::{CACHED_MAX, PINS_MAX};
+use crate::limits::{CACHED_MAX, CACHED_TAGS_MAX, PINS_MAX, RECLAIMED_TAGS};
 use crate::name::{Reference, RepoName};
 use crate::planted::Planted;
+use crate::state::row::TAG;
 use crate::state::{Import, State, View};
 
 const NGINX: &str = "f/docker.io/library/nginx";
@@ -21,6 +22,11 @@ fn blob(text: &str) -> Digest {
 fn cache(name: &str, manifest: &NewManifest, of: Option<(&str, u64)>) -> Command {
     let seen = of.map(|(name, seen)| (tag(name), seen));
     Command::PutCached { repo: repo(name), manifest: manifest.clone(), tag: seen }
+}
+
+/// The tag alone, of what is cached already.
+fn tag_only(name: &str, manifest: &NewManifest, of: &str, seen: u64) -> Command {
+    Command::TagCached { repo: repo(name), digest: manifest.digest, tag: tag(of), seen }
 }
 
 fn drop_all(name: &str, manifests: &[&NewManifest]) -> Command {
@@ -352,12 +358,13 @@ fn what_is_cached_has_a_bound_and_room_comes_back() {
     let mut other = padded(1);
     (other.media_type, other.blobs) = ("other".into(), vec![]);
     bench.done(cache(NGINX, &other, None));
-    assert_eq!(bench.view().cached_bytes().unwrap(), held - 256, "one edge less");
+    let held = held - 256 + TAG;
+    assert_eq!(bench.view().cached_bytes().unwrap(), held, "one edge less and a tag");
     // Pushed ones have no part in it.
     let own = manifest(&"y".repeat(200_000), &[], &[]);
     bench.done(put("app", &own, &["v1"]));
     bench.done(Command::DeleteManifest { repo: repo("app"), digest: own.digest });
-    assert_eq!(bench.view().cached_bytes().unwrap(), held - 256);
+    assert_eq!(bench.view().cached_bytes().unwrap(), held);
     // Room comes back, however they go; what is pinned stays.
     bench.done(Command::SetPins {
         add: vec![(repo(NGINX), Reference::Digest(padded(2).digest))],
@@ -373,5 +380,116 @@ fn what_is_cached_has_a_bound_and_room_comes_back() {
     let mut expect = [padded(2).digest, small.digest];
     expect.sort();
     assert_eq!(left, expect);
-    assert_eq!(bench.view().cached_bytes().unwrap(), padded(2).weight() + small.weight());
+    assert_eq!(bench.view().cached_bytes().unwrap(), padded(2).weight() + small.weight() + TAG);
+}
+
+#[test]
+fn a_tag_of_what_is_cached_travels_without_its_bytes() {
+    let mut bench = bench();
+    let (m, n) = (manifest("m", &[blob("a")], &[]), manifest("n", &[], &[]));
+    assert_eq!(refused(bench.run(tag_only(NGINX, &m, "t", 0))), Refusal::NotFound);
+    assert_eq!(refused(bench.run(tag_only("own", &m, "t", 0))), Refusal::Invalid);
+    bench.done(commit("own", blob("a"), held_by(&[1, 2])));
+    bench.done(put("own", &m, &["t"]));
+    assert_eq!(refused(bench.run(tag_only(NGINX, &m, "t", 0))), Refusal::NotFound, "it is in another name");
+    bench.done(cache(NGINX, &m, None));
+    bench.done(cache(NGINX, &n, None));
+    bench.done(Command::Tick { elapsed: 7 });
+    let at = bench.done(tag_only(NGINX, &m, "t", 0));
+    assert_eq!(points_to(&bench.view(), NGINX, "t"), Some(m.digest));
+    assert_eq!(bench.view().asked_for(&repo(NGINX), &m.digest).unwrap(), Some(7));
+    // The same conditions hold as with its bytes.
+    let late = refused(bench.run(tag_only(NGINX, &n, "t", 0)));
+    assert_eq!(late, Refusal::ConditionFailed { current: Some(m.digest) });
+    for seen in [0, at, 99] {
+        assert_eq!(bench.done(tag_only(NGINX, &m, "t", seen)), at);
+    }
+    let moved = bench.done(tag_only(NGINX, &n, "t", at));
+    assert!(moved > at);
+    assert_eq!(points_to(&bench.view(), NGINX, "t"), Some(n.digest));
+    assert!(bench.view().tags_of(&repo(NGINX), &m.digest).unwrap().is_empty());
+}
+
+#[test]
+fn tags_of_what_is_cached_weigh_and_have_a_bound() {
+    let mut bench = bench();
+    let (m, n) = (manifest("m", &[], &[]), manifest("n", &[], &[]));
+    bench.done(cache(NGINX, &m, Some(("0", 0))));
+    bench.done(cache(NGINX, &n, None));
+    let held = |bench: &Bench| bench.view().cached_bytes().unwrap();
+    let alone = m.weight() + n.weight();
+    for of in 1..CACHED_TAGS_MAX {
+        let command = match of % 2 {
+            0 => cache(NGINX, &m, Some((&of.to_string(), 0))),
+            _ => tag_only(NGINX, &m, &of.to_string(), 0),
+        };
+        bench.done(command);
+        assert_eq!(held(&bench), alone + (of + 1) * TAG);
+    }
+    let full = Refusal::TooMany { limit: CACHED_TAGS_MAX };
+    assert_eq!(refused(bench.run(tag_only(NGINX, &m, "more", 0))), full);
+    assert_eq!(refused(bench.run(cache(NGINX, &m, Some(("more", 0))))), full);
+    // What is there stays as it is; what moves away makes room, and weighs there what it weighed here.
+    let seen = bench.done(tag_only(NGINX, &m, "0", 0));
+    bench.done(tag_only(NGINX, &n, "0", seen));
+    assert_eq!(held(&bench), alone + CACHED_TAGS_MAX * TAG);
+    bench.done(tag_only(NGINX, &m, "more", 0));
+    assert_eq!(held(&bench), alone + (CACHED_TAGS_MAX + 1) * TAG);
+    let condition = Some(crate::command::TagCondition::Is(n.digest));
+    bench.done(Command::DeleteTag { repo: repo(NGINX), tag: tag("0"), condition });
+    assert_eq!(held(&bench), alone + CACHED_TAGS_MAX * TAG);
+    bench.done(drop_all(NGINX, &[&m]));
+    assert_eq!(held(&bench), n.weight(), "they go with it");
+}
+
+#[test]
+fn tags_alone_do_not_fill_the_state() {
+    let mut bench = bench();
+    let mut index = 0;
+    'full: loop {
+        let m = manifest(&format!("m{index}"), &[], &[]);
+        if let Outcome::Refused(refusal) = bench.run(cache(NGINX, &m, None)) {
+            assert_eq!(refusal, Refusal::TooMany { limit: CACHED_MAX });
+            break;
+        }
+        for of in 0..CACHED_TAGS_MAX {
+            if let Outcome::Refused(refusal) = bench.run(tag_only(NGINX, &m, &format!("{index}-{of}"), 0)) {
+                assert_eq!(refusal, Refusal::TooMany { limit: CACHED_MAX });
+                break 'full;
+            }
+        }
+        index += 1;
+        assert!(index < 100, "there is no end of it");
+    }
+    assert!(bench.view().cached_bytes().unwrap() <= CACHED_MAX);
+    // What nobody asks for goes in steps that have a bound.
+    bench.done(Command::Tick { elapsed: 9 });
+    let all: Vec<_> =
+        (0..=index).map(|n| (repo(NGINX), manifest(&format!("m{n}"), &[], &[]).digest)).collect();
+    let tags = |bench: &Bench| bench.view().tags(&repo(NGINX), None, 9999).unwrap().len() as u64;
+    let mut before = tags(&bench);
+    assert!(before > 2 * RECLAIMED_TAGS, "{before}");
+    while before > 0 {
+        bench.done(Command::ReclaimCached { manifests: all.clone(), before: 9 });
+        let after = tags(&bench);
+        assert!(after < before && before - after < RECLAIMED_TAGS + CACHED_TAGS_MAX, "{before} to {after}");
+        before = after;
+    }
+    bench.done(Command::ReclaimCached { manifests: all, before: 9 });
+    assert_eq!(bench.view().cached_bytes().unwrap(), 0);
+}
+
+#[test]
+fn tags_that_were_pushed_before_the_level_rose_are_counted_with_what_is_cached_of_them() {
+    let mut bench = Bench::born(Planted::NONE, 3, 3);
+    let m = manifest("m", &[], &[]);
+    bench.done(put("f/old", &m, &["a", "b"]));
+    let mut bench = bench.raised();
+    assert_eq!(bench.view().cached_bytes().unwrap(), 0);
+    assert_eq!(refused(bench.run(tag_only("f/old", &m, "c", 0))), Refusal::NotFound, "it is not cached");
+    bench.done(cache("f/old", &m, Some(("a", 0))));
+    assert_eq!(bench.view().cached_bytes().unwrap(), m.weight() + 2 * TAG);
+    bench.done(Command::DeleteTag { repo: repo("f/old"), tag: tag("b"), condition: None });
+    bench.done(Command::DeleteManifest { repo: repo("f/old"), digest: m.digest });
+    assert_eq!(bench.view().cached_bytes().unwrap(), 0);
 }

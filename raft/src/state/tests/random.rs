@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::super::hash;
 use super::super::key::{self, Table, meta};
-use super::super::row::{BlobRow, LinkRow, ManifestRow, Row as _, TagRow, VerdictRow};
+use super::super::row::{self, BlobRow, LinkRow, ManifestRow, Row as _, TagRow, VerdictRow};
 use super::super::rows::Rows as _;
 use super::super::{ApplyEntry, View};
 use super::bench::{Bench, held_by, manifest, member, node, repo, tag};
@@ -83,6 +83,9 @@ fn cached() -> impl Strategy<Value = Command> {
     prop_oneof![
         5 => (cached_name(), (0..5u8, 0..6u8), prop::option::of(seen()))
             .prop_map(|(repo, (n, how), tag)| Command::PutCached { repo, manifest: read_as(n, how), tag }),
+        3 => (cached_name(), 0..5u8, seen()).prop_map(|(repo, n, (tag, seen))| {
+            Command::TagCached { repo, digest: some_manifest(n).digest, tag, seen }
+        }),
         1 => (cached_name(), prop::collection::vec((0..5u8).prop_map(|n| some_manifest(n).digest), 0..3))
             .prop_map(|(repo, digests)| Command::DropCached { repo, digests }),
         1 => (cached_name(), 0..5u8).prop_map(|(repo, n)| {
@@ -206,6 +209,10 @@ fn aim(command: Command, view: &View) -> Command {
             let seen = view.tag(&repo, &tag).unwrap().map_or(0, |row| row.revision);
             Command::PutCached { repo, manifest, tag: Some((tag, seen)) }
         }
+        Command::TagCached { repo, digest, tag, seen: 1 } => {
+            let seen = view.tag(&repo, &tag).unwrap().map_or(0, |row| row.revision);
+            Command::TagCached { repo, digest, tag, seen }
+        }
         Command::SetPolicy { base: Some(1), document } => {
             Command::SetPolicy { base: Some(view.policy_revision().unwrap().unwrap_or(0)), document }
         }
@@ -280,7 +287,8 @@ fn check(view: &View, hash_now: u64) {
     assert_eq!(view.cached("f/", None, 100).unwrap().len(), keys(Table::Cached).len());
     let weights = of(Table::Cached).map(|(_, at, _)| {
         let row = of(Table::Manifest).find(|(_, key, _)| key == at).map(|(_, _, value)| value);
-        ManifestRow::decode(row.unwrap()).unwrap().weight()
+        let tags = of(Table::TagOf).filter(|(_, key, _)| key.starts_with(at)).count() as u64;
+        ManifestRow::decode(row.unwrap()).unwrap().weight() + row::TAG * tags
     });
     assert_eq!(weights.sum::<u64>(), view.cached_bytes().unwrap());
     assert_eq!(view.pins().unwrap().len() as u64, view.pin_count().unwrap());

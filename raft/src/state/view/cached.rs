@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::name::{CACHED, Reference, RepoName, Tag};
 use crate::state::StateError;
 use crate::state::key::{self, Table, meta};
+use crate::state::row;
 use crate::state::rows::Rows as _;
 
 /// A cached manifest.
@@ -83,7 +84,19 @@ impl View {
         self.rows.number(Table::Cached, &at).map(Some)
     }
 
-    /// What cached manifests take together, as [`crate::state::ManifestRow::weight`] counts them; at most
+    /// How many tags point to the manifest.
+    pub fn tag_count(&self, repo: &RepoName, digest: &Digest) -> Result<u64, StateError> {
+        self.rows.count_prefix(Table::TagOf, &key::repo_digest(repo, digest))
+    }
+
+    /// About how many bytes of the state are there because of the cached manifest, its tags included; none
+    /// when it is not there.
+    pub fn cached_weight(&self, repo: &RepoName, digest: &Digest) -> Result<Option<u64>, StateError> {
+        let Some(row) = self.manifest(repo, digest)? else { return Ok(None) };
+        Ok(Some(row.weight() + row::TAG * self.tag_count(repo, digest)?))
+    }
+
+    /// What cached manifests take together, as [`View::cached_weight`] counts them; at most
     /// [`crate::limits::CACHED_MAX`].
     pub fn cached_bytes(&self) -> Result<u64, StateError> {
         self.rows.number(Table::Meta, meta::CACHED_BYTES)

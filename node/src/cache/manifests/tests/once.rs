@@ -1,6 +1,7 @@
 //! What many ask for at once is asked for once.
 
 use trow_api::pull::PullError;
+use trow_raft::Command;
 
 use super::fake::{Mood, blob, image, index};
 use super::world::{World, name, named, soon, until};
@@ -170,4 +171,28 @@ async fn a_blob_is_listed_under_its_own_name_alone() {
     world.recorded("private", "1", &private).await;
     world.recorded("public", "1", &public).await;
     check("recorded").await;
+}
+
+#[tokio::test]
+async fn the_bytes_of_a_manifest_are_in_the_log_once_however_many_tags_it_has() {
+    let world = World::new().await;
+    let made = image(&["config", "layer"]);
+    let tags = ["1", "1.2", "1.2.3", "latest"];
+    for (node, tag) in [1, 2, 3, 1].into_iter().zip(tags) {
+        world.upstream.has("app", tag, &made);
+        world.head(node, "app", tag).await.unwrap();
+        world.get(node, "app", tag).await.unwrap();
+        world.recorded("app", tag, &made).await;
+    }
+    let proposed = world.proposed();
+    let first = Some("1".parse().unwrap());
+    for command in &proposed {
+        if let Command::PutCached { tag, .. } = command {
+            let tag = tag.as_ref().map(|(tag, _)| tag.clone());
+            assert!(tag.is_none() || tag == first, "{proposed:?}");
+        }
+    }
+    let alone = proposed.iter().filter(|command| matches!(command, Command::TagCached { .. })).count();
+    assert_eq!(alone, tags.len() - 1, "{proposed:?}");
+    assert_eq!(world.view().tag_count(name("app").local(), &made.digest).unwrap(), tags.len() as u64);
 }

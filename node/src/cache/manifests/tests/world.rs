@@ -51,6 +51,7 @@ struct Ledger {
     index: Mutex<u64>,
     quorum: AtomicBool,
     full: AtomicBool,
+    proposed: Mutex<Vec<Command>>,
 }
 
 impl Ledger {
@@ -61,6 +62,7 @@ impl Ledger {
     fn propose(&self, command: Command) -> Applied {
         let mut index = self.index.lock().unwrap();
         *index += 1;
+        self.proposed.lock().unwrap().push(command.clone());
         let level = command.level();
         let (node, seq) = (NodeId(1), *index);
         let envelope = Envelope { node, boot: 1, seq, now: 0, actor: "test".into(), level, command };
@@ -184,6 +186,7 @@ impl World {
             index: Mutex::new(0),
             quorum: AtomicBool::new(true),
             full: AtomicBool::new(false),
+            proposed: Mutex::default(),
         });
         let done = |command| assert_eq!(ledger.propose(command).outcome, Outcome::Done);
         done(Command::Birth { cluster: ClusterId(1), rf: 3, level: LEVEL });
@@ -284,6 +287,11 @@ impl World {
 
     pub fn propose(&self, command: Command) -> Outcome {
         self.ledger.propose(command).outcome
+    }
+
+    /// All that was proposed so far.
+    pub fn proposed(&self) -> Vec<Command> {
+        self.ledger.proposed.lock().unwrap().clone()
     }
 
     pub fn node(&self, id: u64) -> &Manifests {
