@@ -169,7 +169,7 @@ impl Policy {
 
     /// Whether the rule that decides about the image requires a digest by itself, and not since all images need one.
     pub(crate) fn rule_requires_digest(&self, image: &ImageName, namespace: &str) -> bool {
-        let ruling = self.scope(namespace).rules.of(image);
+        let ruling = self.scope(namespace).ruling(image);
         ruling.is_some_and(|ruling| ruling.required.digest == Some(true))
     }
 

@@ -110,7 +110,7 @@ pub(super) fn by_names<'m>(
             Rule::Deny(_) => return (decision, Vec::new()),
             _ if !matches!(meant.whose, Whose::Own(_)) => {}
             // Where all images need a digest, the rule of the name that is judged may make an exception.
-            Rule::RequireDigest if policy.rule_requires_digest(name, namespace) => {
+            Rule::RequireDigest(_) if policy.rule_requires_digest(name, namespace) => {
                 undigested.get_or_insert(decision);
             }
             _ if !needs.is_empty() => required.push((name, needs)),
