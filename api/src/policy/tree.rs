@@ -6,8 +6,9 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
-use serde_saphyr::{Location, Options, Spanned};
+use serde_saphyr::{Error, Location, Options, Spanned};
 
 /// How deep a policy is nested at most; that of the language is 4.
 const DEPTH_MAX: usize = 16;
@@ -90,8 +91,64 @@ pub(super) fn read(text: &str) -> Result<Node, (Position, String)> {
     };
     parse(text, options).map_err(|error| {
         let at = error.location().map(Position::from).unwrap_or_default();
-        (at, error.without_snippet().to_string())
+        tab(text, at, &error).unwrap_or_else(|| (at, plain(&error)))
     })
+}
+
+/// What is wrong, without the place, which is said beside it.
+fn plain(error: &Error) -> String {
+    let repeated = || format!("aliases repeat more than {REPEATED_MAX} parts: write out what they stand for");
+    let deep = || format!("it is nested deeper than {DEPTH_MAX} levels");
+    match error.without_snippet() {
+        Error::AliasError { error, .. } => plain(error),
+        Error::MultipleDocuments { .. } => ONE.to_owned(),
+        Error::UnknownAnchor { .. } => {
+            "the alias stands for nothing: no anchor before it has its name".to_owned()
+        }
+        Error::MergeKeyNotAllowed { .. } => "<< is not read: write out what it stands for".to_owned(),
+        Error::RecursiveReferencesRequireWeakTypes { .. } => "the alias stands for what it is in".to_owned(),
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasReplayCounterOverflow { .. } => repeated(),
+        Error::Budget { breach, .. } => match breach {
+            BudgetBreach::Documents { .. } => ONE.to_owned(),
+            BudgetBreach::Depth { .. } => deep(),
+            BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. } => {
+                format!("it has more than {NODES_MAX} parts")
+            }
+            BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. } => {
+                format!("it has more than {ALIASES_MAX} aliases or anchors: write out what they stand for")
+            }
+            BudgetBreach::AliasAnchorRatio { .. } => repeated(),
+            _ => "it is larger than a policy is".to_owned(),
+        },
+        other => {
+            let text = other.to_string();
+            if text.contains("recursion limit") {
+                return deep();
+            }
+            let placed = text.rfind(" at line ").filter(|at| text[*at..].contains(", column "));
+            text[..placed.unwrap_or(text.len())].to_owned()
+        }
+    }
+}
+
+const ONE: &str = "there is more than one document";
+
+/// A line that begins with a tab, where YAML has none, is what is wrong where the parser stumbles over it.
+fn tab(text: &str, at: Position, error: &Error) -> Option<(Position, String)> {
+    let blank = |line: &str| line.bytes().take_while(|b| b" \t".contains(b)).position(|b| b == b'\t');
+    let met = usize::try_from(at.line).ok()?;
+    let flow = text.trim_start().starts_with(['{', '[']);
+    let told = error.without_snippet().to_string().contains("tab");
+    // The parser names the line itself, or one beside it.
+    let lines = text.lines().enumerate().map(|(number, line)| (number + 1, line));
+    let near = lines.filter(|(number, _)| *number == met || told && number.abs_diff(met) == 1);
+    let (line, column) =
+        near.filter(|_| told || !flow).find_map(|(number, line)| Some((number, blank(line)? + 1)))?;
+    let at = Position { line: line as u64, column: column as u64 };
+    Some((at, "the line begins with a tab: indent with spaces".to_owned()))
 }
 
 fn parse(text: &str, options: Options) -> Result<Node, serde_saphyr::Error> {
@@ -226,6 +283,26 @@ mod tests {
         {
             let shown: String = bad.chars().take(40).collect();
             assert!(read(bad).is_err(), "{shown}");
+        }
+        let nested = format!("{}{}", "[".repeat(40), "]".repeat(40));
+        for (bad, line, why) in [
+            (&*bomb, 0, "aliases"),
+            (&deep, 1, "it is nested deeper than 16 levels"),
+            (merged, 3, "<< is not read"),
+            ("a: 1\n---\nb: 2\n", 2, "there is more than one document"),
+            ("a: 1\nb: *b", 2, "the alias stands for nothing"),
+            ("a:\n\t- b: 1\n", 2, "the line begins with a tab: indent with spaces"),
+            ("a:\n  - b: 1\n\t  c: 2\n", 3, "the line begins with a tab: indent with spaces"),
+            ("a:\n  b: 1\n\tc: 2\n", 3, "the line begins with a tab: indent with spaces"),
+            ("a:\n  b: |\n\tc\n", 3, "the line begins with a tab: indent with spaces"),
+            (&nested, 1, "it is nested deeper than 16 levels"),
+            ("{\"a\": [1,\n\t2,\n\t]]}", 0, "mismatched bracket"),
+            ("a: &a [*a]", 1, ""),
+        ] {
+            let (at, said) = read(bad).unwrap_err();
+            let shown: String = bad.chars().take(40).collect();
+            assert!(said.starts_with(why) && !said.contains(" at line "), "{shown}: {said}");
+            assert!(line == 0 || at.line == line, "{shown}: {at:?} {said}");
         }
         let (at, why) = read("a: 1\nb: [1,\n").unwrap_err();
         assert!(at.line >= 2 && !why.is_empty() && !why.contains('\n'), "{at:?} {why}");
