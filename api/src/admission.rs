@@ -24,7 +24,9 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use bytes::Bytes;
 use http::{HeaderMap, header};
+use serde_json::Value;
 use tracing::Span;
 use trow_raft::Metadata;
 
@@ -47,14 +49,21 @@ use judge::{Case, Judge};
 use reply::Answer;
 use review::Asked;
 
-/// The largest review, in bytes. An object has at most 3 MiB on its way to an API server, and an update two of them.
-const REVIEW_MAX: usize = 8 << 20;
+/// The largest review, in bytes. A request to an API server has at most 3 MiB, and an object that it keeps 1.5 MiB, of
+/// which a review of an update has two.
+const REVIEW_MAX: usize = 4 << 20;
 /// Bytes of reviews that are read at once.
 const REVIEW_ROOM: usize = 64 << 20;
+/// Memory for what is read of them: a body that is made for it takes two hundred times its bytes.
+const READ_ROOM: usize = 128 << 20;
+/// A longer one is read where it holds up no other work.
+const SHORT: usize = 256 << 10;
 /// How long a review waits for that room.
 const REVIEW_WAIT: Duration = Duration::from_secs(2);
 /// How long facts are looked for, at most: API servers wait 10 s unless they are told otherwise.
 const FACTS: Duration = Duration::from_secs(5);
+/// How many characters of a text are logged.
+const LOGGED: usize = 256;
 /// Images of a review for which an event is logged each.
 const EVENTS: usize = 100;
 
@@ -89,8 +98,9 @@ pub fn router(admission: Admission) -> Router {
     let sources = facts::Sources { metadata: metadata.clone(), blobs, upstreams, signatures };
     let judge = Judge { names: names::Names::new(&hostnames, &prefixes), sources };
     let gate = Gate::new(metadata, max_staleness);
-    let room = Room::of("review", Problem::ReviewTooLarge, REVIEW_ROOM, REVIEW_WAIT);
-    let webhooks = Arc::new(Webhooks { gate, judge, metrics: admission.metrics, room });
+    let room = |bytes| Room::of("review", Problem::ReviewTooLarge, bytes, REVIEW_WAIT);
+    let (room, read_room) = (room(REVIEW_ROOM), room(READ_ROOM));
+    let webhooks = Arc::new(Webhooks { gate, judge, metrics: admission.metrics, room, read_room });
     let other_method = |request: Request| async move { server::method_not_allowed("POST", request.method()) };
     let other_path = || async { Error::new(Problem::NoSuchPath, "there is no such path").into_response() };
     let router = Router::new()
@@ -122,6 +132,7 @@ struct Webhooks {
     judge: Judge,
     metrics: AdmissionMetrics,
     room: Room,
+    read_room: Room,
 }
 
 /// Which webhook is asked.
@@ -162,10 +173,12 @@ impl Webhooks {
         }
         let patience = patience(&Query::parse(head.uri.query())?);
         let (bytes, _taken) = body.whole(REVIEW_MAX, &self.room).await?;
-        let review = review::parse(&bytes)?;
-        drop(bytes);
-        let subject = review.asked.and_then(|asked| Ok((images::subject(&asked)?, asked)));
-        let answer = match subject {
+        let mut read_taken = Some(self.read_room.reserve(review::weight(&bytes)).await?);
+        let review = read(webhook, bytes).await?;
+        if webhook == Webhook::Validate {
+            read_taken.take();
+        }
+        let answer = match review.subject {
             Ok((Subject::Nothing, _)) => Answer::default(),
             Ok((Subject::Images { is_pod: false, .. }, _)) if webhook == Webhook::Mutate => Answer::default(),
             Ok((Subject::Images { images, .. }, asked)) => {
@@ -175,7 +188,11 @@ impl Webhooks {
             // The validating webhook says so, and decides.
             Err(_) if webhook == Webhook::Mutate => Answer::default(),
             Err(why) => {
-                tracing::info!(uid = %review.uid, why, "a review was not understood, so its request is denied");
+                tracing::info!(
+                    uid = review.uid,
+                    why = brief(&why),
+                    "a review was not understood, so its request is denied"
+                );
                 Answer::deny(format!("the review cannot be understood, so the request is denied: {why}"))
             }
         };
@@ -189,8 +206,9 @@ impl Webhooks {
             Err(Closed::Because(_)) if webhook == Webhook::Mutate => return Ok(Answer::default()),
             Err(Closed::Because(why)) => {
                 self.metrics.decided("deny", "noQuorum".to_owned());
-                let (uid, user) = (review.uid, &review.asked.user_info.username);
-                tracing::warn!(uid, %user, namespace = review.asked.namespace(), why, "a review is denied unjudged");
+                let (uid, user) = (review.uid, brief(&review.asked.user_info.username));
+                let namespace = brief(review.asked.namespace());
+                tracing::warn!(uid, user, namespace, why, "a review is denied unjudged");
                 return Ok(Answer::deny(why));
             }
         };
@@ -221,18 +239,18 @@ impl Webhooks {
             }
             tracing::info!(
                 uid,
-                user = %asked.user_info.username,
-                namespace = asked.namespace(),
-                kind = %asked.kind.kind,
-                object = asked.name(),
+                user = brief(&asked.user_info.username),
+                namespace = brief(asked.namespace()),
+                kind = brief(&asked.kind.kind),
+                object = brief(asked.name()),
                 dry_run = asked.is_dry_run(),
-                container = %named.name,
-                image = %decision.image,
+                container = brief(&named.name),
+                image = brief(&decision.image),
                 verdict,
                 rule = %decision.rule,
                 revision = standing.revision,
                 stale_s = standing.stale.map(|age| age.as_secs()),
-                why = %decision.why,
+                why = brief(&decision.why),
                 "an image was judged"
             );
         }
@@ -244,6 +262,39 @@ impl Webhooks {
             );
         }
     }
+}
+
+/// What was read of a review.
+struct Read {
+    uid: String,
+    subject: Result<(Subject, Asked), String>,
+}
+
+async fn read(webhook: Webhook, bytes: Bytes) -> Result<Read, Error> {
+    if bytes.len() <= SHORT {
+        return understood(webhook, &bytes);
+    }
+    let read = tokio::task::spawn_blocking(move || understood(webhook, &bytes));
+    read.await.unwrap_or_else(|cause| Err(Error::internal(&cause)))
+}
+
+fn understood(webhook: Webhook, bytes: &[u8]) -> Result<Read, Error> {
+    let review = review::parse(bytes)?;
+    let subject = review.asked.and_then(|mut asked| {
+        let subject = images::subject(&asked)?;
+        // The mutating webhook looks at annotations as well.
+        asked.old_object = Value::Null;
+        if webhook == Webhook::Validate {
+            asked.object = Value::Null;
+        }
+        Ok((subject, asked))
+    });
+    Ok(Read { uid: review.uid, subject })
+}
+
+/// The beginning of a text that somebody else wrote, for the log, which quotes it.
+fn brief(text: &str) -> &str {
+    text.char_indices().nth(LOGGED).map_or(text, |(end, _)| &text[..end])
 }
 
 /// A review that is to be judged.
@@ -306,4 +357,16 @@ fn patience(query: &Query) -> Duration {
     let seconds = query.get("timeout").and_then(|text| text.strip_suffix('s')?.parse::<u32>().ok());
     let half = seconds.map(|seconds| Duration::from_secs(seconds.into()) / 2);
     half.map_or(FACTS, |half| half.min(FACTS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_logged_of_a_review_is_short() {
+        assert_eq!(brief("team"), "team");
+        assert_eq!(brief(&"ä".repeat(LOGGED)), "ä".repeat(LOGGED));
+        assert_eq!(brief(&"ä".repeat(1 << 20)), "ä".repeat(LOGGED));
+    }
 }

@@ -78,6 +78,7 @@ impl Incoming {
 /// Bounds the bytes of bodies that are kept in memory at once. Taken as bytes arrive, so that a
 /// client that sends slowly holds no more than it sent.
 pub(crate) struct Room {
+    size: usize,
     bytes: Arc<Semaphore>,
     wait: Duration,
     what: &'static str,
@@ -91,6 +92,7 @@ impl Room {
     /// Room for `bytes`, for which a body waits at most `wait`; of manifests, as clients are told.
     pub(crate) fn new(bytes: usize, wait: Duration) -> Self {
         Room {
+            size: bytes,
             bytes: Arc::new(Semaphore::new(bytes)),
             wait,
             what: "manifest",
@@ -101,6 +103,19 @@ impl Room {
     /// As [`Self::new`], of something else, of which one that is too large is this problem.
     pub(crate) fn of(what: &'static str, too_large: Problem, bytes: usize, wait: Duration) -> Self {
         Room { what, too_large, ..Room::new(bytes, wait) }
+    }
+
+    /// Room for so many bytes at once, until it is dropped.
+    pub(crate) async fn reserve(&self, bytes: usize) -> Result<Taken, Error> {
+        let mut taken = Taken(None);
+        if bytes > self.size {
+            return Err(Error::new(
+                self.too_large,
+                format!("the {} takes too much memory to be read", self.what),
+            ));
+        }
+        self.take(bytes, &mut taken).await?;
+        Ok(taken)
     }
 
     async fn take(&self, bytes: usize, taken: &mut Taken) -> Result<(), Error> {
@@ -194,5 +209,11 @@ mod tests {
         let large = incoming(81).whole(80, &room).await.map(|_| ()).map_err(|error| error.problem());
         assert_eq!(large, Err(Problem::ManifestTooLarge));
         assert!(incoming(80).whole(80, &room).await.is_ok(), "room of refused bodies was not given back");
+        let reserved = room.reserve(100).await.unwrap();
+        let refused = room.reserve(1).await.map(|_| ()).map_err(|error| error.problem());
+        assert_eq!(refused, Err(Problem::Unavailable));
+        drop(reserved);
+        let never = room.reserve(101).await.map(|_| ()).map_err(|error| error.problem());
+        assert_eq!(never, Err(Problem::ManifestTooLarge));
     }
 }

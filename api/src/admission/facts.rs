@@ -227,9 +227,37 @@ async fn wanted<T>(
     if !needed {
         return Fact::NotAsked;
     }
+    let late = || Fact::Unknown("it took too long; try again".to_owned());
+    // Even one poll would begin what then goes on without anybody who waits for it.
+    if Instant::now() >= deadline {
+        return late();
+    }
     match timeout_at(deadline, find).await {
         Ok(Ok(fact)) => Fact::Known(fact),
         Ok(Err(why)) => Fact::Unknown(why),
-        Err(_) => Fact::Unknown("it took too long; try again".to_owned()),
+        Err(_) => late(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_begun_after_the_deadline() {
+        let begun = std::cell::Cell::new(0);
+        let find = || async {
+            begun.set(begun.get() + 1);
+            Ok(true)
+        };
+        let passed = Instant::now();
+        assert!(matches!(wanted(true, passed, find()).await, Fact::Unknown(_)));
+        assert_eq!(begun.get(), 0);
+        let ahead = passed + Duration::from_secs(60);
+        assert_eq!(wanted(false, ahead, find()).await, Fact::NotAsked);
+        assert_eq!(wanted(true, ahead, find()).await, Fact::Known(true));
+        assert_eq!(begun.get(), 1);
     }
 }

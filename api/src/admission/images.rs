@@ -2,11 +2,17 @@
 //!
 //! Always holds: every image that a kubelet would run or mount for the object is found, or the object is not
 //! understood; an image passes unseen only where it was, by the same name, before an update. What has no image
-//! is nothing to be judged. Never does: read an image's name.
+//! is nothing to be judged. Never does: read an image's name, or find more than [`IMAGES_MAX`] of them.
+
+use std::collections::HashSet;
 
 use serde_json::Value;
 
 use super::review::{Asked, Operation};
+use crate::route::shown;
+
+/// The most images that an object has. Whoever may make a Pod has a review made, so that its work is bounded here.
+pub(super) const IMAGES_MAX: usize = 1000;
 
 /// An image that is named in an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +27,19 @@ pub(super) struct Named {
     pub(super) pointer: String,
 }
 
+impl Named {
+    /// Where it is in a Pod, in words: `containers/web`.
+    pub(super) fn place(&self) -> String {
+        format!("{}/{}", self.bearer.list(), self.name)
+    }
+
+    fn same(&self) -> (Bearer, &str, &str) {
+        (self.bearer, &self.name, &self.image)
+    }
+}
+
 /// What an image is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Bearer {
     Container,
     InitContainer,
@@ -69,10 +86,19 @@ pub(super) enum Subject {
 pub(super) fn subject(asked: &Asked) -> Result<Subject, String> {
     // Kubernetes takes no change of a spec through `status`.
     let unseen = matches!(asked.operation, Operation::Delete | Operation::Connect);
-    let Some(path) = spec(&asked.kind.group, &asked.kind.kind) else { return Ok(Subject::Nothing) };
     if unseen || asked.sub_resource() == "status" {
         return Ok(Subject::Nothing);
     }
+    let Some(path) = spec(&asked.kind.group, &asked.kind.kind) else {
+        // It starts containers, whatever an API server calls what it sends there.
+        if asked.sub_resource() == "ephemeralcontainers" {
+            return Err(format!(
+                "ephemeral containers are added by the unknown kind {:?}",
+                shown(&asked.kind.kind)
+            ));
+        }
+        return Ok(Subject::Nothing);
+    };
     if asked.namespace().is_empty() {
         return Err(format!("the {} has no namespace", asked.kind.kind));
     }
@@ -84,13 +110,17 @@ pub(super) fn subject(asked: &Asked) -> Result<Subject, String> {
     if asked.operation == Operation::Update && asked.old_object.is_object() {
         // What cannot be understood of the old object lets nothing of the new one pass.
         let old = named(&asked.old_object, path).unwrap_or_default();
-        images.retain(|new| {
-            !old.iter().any(|old| old.bearer == new.bearer && old.name == new.name && old.image == new.image)
-        });
+        let old: HashSet<_> = old.iter().map(Named::same).collect();
+        images.retain(|new| !old.contains(&new.same()));
     }
     // A template may leave an image to whatever makes the Pods, which are judged in their turn.
     images.retain(|named| is_pod || !named.image.is_empty());
     Ok(if images.is_empty() { Subject::Nothing } else { Subject::Images { is_pod, images } })
+}
+
+/// Every image of a Pod; none when it cannot be understood.
+pub(super) fn of_pod(pod: &Value) -> Vec<Named> {
+    named(pod, &["spec"]).unwrap_or_default()
 }
 
 /// Where a kind has the spec of its Pods; none for kinds that have none.
@@ -126,6 +156,9 @@ fn named(object: &Value, path: &[&str]) -> Result<Vec<Named>, String> {
         };
         for (index, entry) in list.iter().enumerate() {
             images.extend(one(bearer, entry, format!("{at}/{index}"))?);
+            if images.len() > IMAGES_MAX {
+                return Err(format!("it has more than {IMAGES_MAX} images"));
+            }
         }
     }
     Ok(images)

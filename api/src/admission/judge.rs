@@ -37,7 +37,9 @@ pub(super) struct Case<'a> {
 impl Judge {
     /// Decides about every image, in the order given.
     pub(super) async fn decide(&self, case: Case<'_>, images: &[Named]) -> Vec<Decision> {
-        let decisions: Vec<_> = images.iter().map(|named| self.one(case, &named.image)).collect();
+        // One is made when there is room for it, and not all at the beginning; by its place, since the compiler does
+        // not take a closure over references here.
+        let decisions = (0..images.len()).map(|at| self.one(case, &images[at].image));
         stream::iter(decisions).buffered(AT_ONCE).collect().await
     }
 

@@ -6,13 +6,13 @@
 //! rewritten. Never does: touch templates, which whoever keeps them elsewhere would see as changed, or mirror Pods,
 //! which a kubelet shows of what it runs anyway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::facts::Of;
-use super::images::Named;
+use super::images::{self, Named};
 use super::judge::{AT_ONCE, Case, Judge};
 use super::names::{Meant, Whose};
 use crate::policy::{Fact, Mutate};
@@ -31,7 +31,8 @@ pub(super) async fn patch(judge: &Judge, case: Case<'_>, pod: &Value, images: &[
     if is_mirror_pod || *mutate == Mutate::default() {
         return Vec::new();
     }
-    let rewritings: Vec<_> = images.iter().map(|named| rewrite(judge, case, mutate, &named.image)).collect();
+    // By its place, as decisions are made.
+    let rewritings = (0..images.len()).map(|at| rewrite(judge, case, mutate, &images[at].image));
     let rewritten: Vec<Option<String>> = stream::iter(rewritings).buffered(AT_ONCE).collect().await;
     let rewritten = images.iter().zip(rewritten).filter_map(|(named, image)| Some((named, image?)));
     let rewritten: Vec<(&Named, String)> = rewritten.filter(|(named, image)| named.image != *image).collect();
@@ -41,7 +42,7 @@ pub(super) async fn patch(judge: &Judge, case: Case<'_>, pod: &Value, images: &[
     let replace =
         |(named, image): &(&Named, String)| json!({ "op": "replace", "path": named.pointer, "value": image });
     let mut operations: Vec<Value> = rewritten.iter().map(replace).collect();
-    operations.push(annotate(annotations, rewritten.iter().map(|(named, _)| *named)));
+    operations.push(annotate(pod, annotations, rewritten.iter().map(|(named, _)| *named)));
     operations
 }
 
@@ -71,14 +72,18 @@ fn at_mirror(mirror: &Host, written: &ImageName, meant: &Meant) -> Option<ImageN
     is_direct.then(|| ImageName { host: mirror.clone(), path: upstream.local().clone(), ..written.clone() })
 }
 
-/// Records what was written, beside what an earlier rewriting recorded.
-fn annotate<'n>(annotations: Option<&Value>, rewritten: impl Iterator<Item = &'n Named>) -> Value {
+/// Records what was written, beside what an earlier rewriting recorded of containers that the Pod has.
+fn annotate<'n>(
+    pod: &Value,
+    annotations: Option<&Value>,
+    rewritten: impl Iterator<Item = &'n Named>,
+) -> Value {
     let earlier = annotations.and_then(|all| all.get(ORIGINAL_IMAGES)).and_then(Value::as_str);
     let earlier = earlier.and_then(|text| serde_json::from_str::<BTreeMap<String, String>>(text).ok());
     let mut originals = earlier.unwrap_or_default();
-    for named in rewritten {
-        originals.insert(format!("{}/{}", named.bearer.list(), named.name), named.image.clone());
-    }
+    let places: HashSet<String> = images::of_pod(pod).iter().map(Named::place).collect();
+    originals.retain(|place, _| places.contains(place));
+    originals.extend(rewritten.map(|named| (named.place(), named.image.clone())));
     let originals = json!(originals).to_string();
     match annotations {
         Some(Value::Object(_)) => {

@@ -1,7 +1,10 @@
 //! Reads an `AdmissionReview` of `admission.k8s.io/v1`, once, at the edge.
 //!
 //! Always holds: what is no review at all is the caller's mistake and gets no verdict; a review whose request
-//! cannot be understood has a uid, and is answered with a denial that says why. Never does: look into the object.
+//! cannot be understood has a uid, and is answered with a denial that says why; how much memory one takes while it
+//! is read is known before. Never does: look into the object.
+
+use std::iter;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -44,9 +47,9 @@ pub(super) struct Asked {
     pub(super) user_info: UserInfo,
     #[serde(default)]
     pub(super) dry_run: Option<bool>,
-    #[serde(default)]
+    #[serde(skip)]
     pub(super) object: Value,
-    #[serde(default)]
+    #[serde(skip)]
     pub(super) old_object: Value,
 }
 
@@ -94,6 +97,22 @@ impl Asked {
     }
 }
 
+/// Most memory, in bytes, that one more value of a document takes: the first entry of an object has room for four,
+/// and an array that grows is there twice.
+const VALUE: usize = 512;
+
+/// How much memory a body takes at most while it is read, itself included, in bytes.
+pub(super) fn weight(bytes: &[u8]) -> usize {
+    let next = bytes.iter().skip(1).chain(iter::once(&b' '));
+    let another = |byte: &u8, next: &u8| match byte {
+        b',' => true,
+        b'{' => *next != b'}',
+        b'[' => *next != b']',
+        _ => false,
+    };
+    bytes.len() * 2 + VALUE * bytes.iter().zip(next).filter(|(byte, next)| another(byte, next)).count()
+}
+
 /// Reads the body of a request.
 ///
 /// # Errors
@@ -112,15 +131,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Review, Error> {
         )));
     }
     let Value::Object(mut whole) = whole else { return Err(invalid("the body is no JSON object")) };
-    let request = match whole.remove("request") {
-        Some(request @ Value::Object(_)) => request,
-        _ => return Err(invalid("the review has no request")),
+    let Some(Value::Object(mut request)) = whole.remove("request") else {
+        return Err(invalid("the review has no request"));
     };
     let uid = match request.get("uid") {
         Some(Value::String(uid)) if (1..=UID_MAX).contains(&uid.len()) => uid.clone(),
         _ => return Err(invalid("the review's request has no uid by which it can be answered")),
     };
-    let asked = serde_json::from_value(request).map_err(|why| why.to_string());
+    // Taken out, and not read once more, since they are large.
+    let [object, old_object] = ["object", "oldObject"].map(|key| request.remove(key).unwrap_or_default());
+    let asked = serde_json::from_value::<Asked>(Value::Object(request));
+    let asked = asked.map(|asked| Asked { object, old_object, ..asked }).map_err(|why| why.to_string());
     Ok(Review { uid, asked })
 }
 
@@ -184,6 +205,19 @@ mod tests {
             assert_eq!(review.uid, "u");
             assert!(review.asked.is_err(), "{request} was understood");
         }
+    }
+
+    #[test]
+    fn the_memory_that_a_review_takes_is_known_before() {
+        let entry = size_of::<Value>() + size_of::<String>() + size_of::<u64>();
+        assert!(4 * entry + 64 < VALUE && 3 * size_of::<Value>() < VALUE);
+        let of = |text: &str| weight(text.as_bytes());
+        assert_eq!(of("{}[]\"\""), 12);
+        assert_eq!(of(r#"{"a":[0,{"b":1}]}"#), 34 + 4 * VALUE);
+        // What is made to be large weighs as much more than what is sent as it takes.
+        assert!(of(&"[{\"\":0}],".repeat(1000)) > 3_000 * VALUE);
+        let common = include_str!("../../tests/http/reviews/pod-create.json");
+        assert!(of(common) < 40 * common.len(), "{} of {}", of(common), common.len());
     }
 
     #[test]

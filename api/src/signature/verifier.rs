@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
+use futures::future::{self, BoxFuture, Shared};
 use tokio::sync::Semaphore;
 use trow_raft::command::SYSTEM;
 use trow_raft::{Command, Digest, Metadata, Outcome, StateError};
@@ -136,6 +136,14 @@ impl Inner {
         if kept.len() >= KEPT_MAX {
             kept.retain(|_, flight| flight.peek().is_none_or(Answer::holds));
         }
+        if kept.len() >= KEPT_MAX {
+            kept.retain(|_, flight| flight.peek().is_none());
+        }
+        // A look goes on when nobody waits for it any more, so that only so many are begun.
+        if kept.len() >= KEPT_MAX {
+            let why = "this node looks for too many signatures at once; try again".to_owned();
+            return future::ready(Answer::now(Fact::Unknown(why))).boxed().shared();
+        }
         // A task of its own: whoever asked first may leave, and others wait for it.
         let look = tokio::spawn(self.clone().look(question.clone()));
         let flight = async move {
@@ -145,9 +153,7 @@ impl Inner {
             })
         };
         let flight = flight.boxed().shared();
-        if kept.len() < KEPT_MAX {
-            kept.insert(question, flight.clone());
-        }
+        kept.insert(question, flight.clone());
         flight
     }
 

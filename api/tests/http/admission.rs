@@ -146,8 +146,14 @@ async fn what_is_no_review_gets_no_verdict() {
         assert_eq!(problem(webhook.post(path).body(review.to_string()).send().await.unwrap()).await.0, 415);
         let json = |body: String| webhook.post(path).header("content-type", "application/json").body(body);
         assert_eq!(problem(json("{".into()).send().await.unwrap()).await.0, 400);
-        let large = format!("{}{}", review, " ".repeat(9 << 20));
-        assert_eq!(problem(json(large).send().await.unwrap()).await.0, 413);
+        let large = format!("{}{}", review, " ".repeat(4 << 20));
+        // This one is shorter, and takes as much memory as a hundred of them.
+        let many = format!("[{}0]", "{\"\":0},".repeat(300_000));
+        for body in [large, many] {
+            assert_eq!(problem(json(body).send().await.unwrap()).await.0, 413);
+        }
+        let long = format!("{}{}", review, " ".repeat(1 << 20));
+        assert_eq!(json(long).send().await.unwrap().status(), 200);
         for (key, value) in [
             ("apiVersion", json!("admission.k8s.io/v1beta1")),
             ("kind", json!("Pod")),
@@ -280,14 +286,14 @@ async fn a_policy_that_nobody_here_can_read_lets_nothing_in() {
 }
 
 #[tokio::test]
-async fn thousands_of_images_get_an_answer_of_a_bounded_size() {
+async fn as_many_images_as_an_object_may_have_get_an_answer_of_a_bounded_size() {
     let registry = Registry::start().await;
     let webhook = Webhook::start(&registry).await;
     set_policy(&registry, "version: 1\nmode: warn\ndefault: deny\n").await;
-    let containers: Vec<Value> =
-        (0..5000).map(|n| json!({ "name": format!("c{n}"), "image": format!("quay.io/a/b:{n}") })).collect();
+    let mut containers: Vec<Value> =
+        (0..1000).map(|n| json!({ "name": format!("c{n}"), "image": format!("quay.io/a/b:{n}") })).collect();
     let mut review = reviews::of_image("nginx:1");
-    review["request"]["object"]["spec"]["containers"] = containers.into();
+    review["request"]["object"]["spec"]["containers"] = containers.clone().into();
     let answer = webhook.ask("/validate-image", &review).await;
     assert_eq!(answer["allowed"], true);
     let warnings: Vec<&str> =
@@ -298,4 +304,10 @@ async fn thousands_of_images_get_an_answer_of_a_bounded_size() {
     set_policy(&registry, "version: 1\ndefault: deny\n").await;
     let message = webhook.validate(&review).await.unwrap();
     assert!(message.len() < 32 << 10 && message.contains(" more"), "{}", message.len());
+
+    containers.push(json!({ "name": "one-more", "image": "nginx:1" }));
+    review["request"]["object"]["spec"]["containers"] = containers.into();
+    set_policy(&registry, "version: 1\ndefault: allow\n").await;
+    let message = webhook.validate(&review).await.expect("a review without end is judged");
+    assert!(message.contains("more than 1000 images"), "{message}");
 }

@@ -211,9 +211,13 @@ async fn a_rewritten_pod_keeps_what_was_recorded_before() {
     registry.push_image("app", "1", "layer").await;
     set_policy(&registry, "version: 1\ndefault: allow\nmutate: {tagToDigest: true}\n").await;
     let mut review = reviews::of_image("trow.test/app:1");
+    let containers = review.pointer_mut("/request/object/spec/containers").unwrap().as_array_mut().unwrap();
+    containers.push(json!({ "name": "sidecar", "image": "none.test/a:1" }));
     for (before, after) in [
         (
-            json!({ "containers/sidecar": "a:1" }).to_string(),
+            // What was never one of its containers has no entry for long.
+            json!({ "containers/sidecar": "a:1", "containers/forged": "b:1", "initContainers/web": "c:1" })
+                .to_string(),
             json!({ "containers/sidecar": "a:1", "containers/web": "trow.test/app:1" }),
         ),
         ("not JSON".to_owned(), json!({ "containers/web": "trow.test/app:1" })),

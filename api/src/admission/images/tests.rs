@@ -40,6 +40,26 @@ fn full() -> Value {
 }
 
 #[test]
+fn ephemeral_containers_of_an_unknown_kind_are_not_let_in() {
+    let debugged = json!({ "kind": { "kind": "EphemeralContainers" }, "subResource": "ephemeralcontainers", "object": {} });
+    let why = subject(&asked(debugged.clone())).unwrap_err();
+    assert!(why.contains("the unknown kind \"EphemeralContainers\""), "{why}");
+    let mut deleted = debugged.clone();
+    deleted["operation"] = "DELETE".into();
+    assert_eq!(subject(&asked(deleted)), Ok(Subject::Nothing));
+    let mut other = debugged;
+    other["subResource"] = "binding".into();
+    assert_eq!(subject(&asked(other)), Ok(Subject::Nothing));
+}
+
+#[test]
+fn only_so_many_images_are_found() {
+    let many = |count| pod(json!({ "containers": vec![json!({ "name": "a", "image": "i" }); count] }));
+    assert_eq!(found(many(IMAGES_MAX)).len(), IMAGES_MAX);
+    assert!(subject(&asked(many(IMAGES_MAX + 1))).unwrap_err().contains("more than 1000 images"));
+}
+
+#[test]
 fn every_sort_of_image_is_found() {
     assert_eq!(
         found(pod(full())),
