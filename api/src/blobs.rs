@@ -18,6 +18,15 @@ use trow_raft::{Algorithm, Applied, Digest, NodeId, RepoName, StateError};
 /// Bytes on their way. An error ends it: the rest will not come, and what came is not the whole.
 pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
+/// What members say of a blob; who is in neither list says that it does not hold it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Who holds it.
+    pub by: Vec<NodeId>,
+    /// Who does not answer.
+    pub silent: Vec<NodeId>,
+}
+
 /// Where blob bytes come from and go to, wherever in the cluster that is.
 #[async_trait]
 pub trait Blobs: Send + Sync + 'static {
@@ -27,8 +36,8 @@ pub trait Blobs: Send + Sync + 'static {
     /// with a wrong byte.
     async fn open(&self, digest: &Digest, size: u64, range: Range<u64>) -> Result<ByteStream, ReadBlobError>;
 
-    /// The members that say now that they hold the blob; who does not answer in time is not among them.
-    async fn holders(&self, digest: &Digest) -> Result<Vec<NodeId>, StateError>;
+    /// The members that say now that they hold the blob, and those that do not answer in time.
+    async fn holders(&self, digest: &Digest) -> Result<Held, StateError>;
 
     /// Opens an upload session. `hint` is the algorithm of the digest that will close it, when
     /// the client said so; without it any supported one may come.

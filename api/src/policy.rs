@@ -22,7 +22,7 @@ mod warn;
 use std::sync::Arc;
 
 pub use decision::{Decision, Listed, Mode, Rule, Verdict};
-pub use facts::{Fact, Facts, Needs};
+pub use facts::{Copies, Fact, Facts, Needs};
 pub use schema::schema;
 
 use crate::pull::{Host, ImageName, InvalidImage};

@@ -32,7 +32,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use futures::future::join_all;
-use trow_api::blobs::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
+use trow_api::blobs::{Blobs, ByteStream, Held, ReadBlobError, UploadError, UploadToken};
 use trow_raft::{Algorithm, Applied, Digest, NodeId, Planted, RepoName};
 
 use crate::peer_blobs::wire::Claimed;
@@ -173,9 +173,9 @@ impl Blobs for Replicated {
         read::open((*me, store, agreed, peers), digest, size, range).await
     }
 
-    async fn holders(&self, digest: &Digest) -> Result<Vec<NodeId>, trow_raft::StateError> {
-        let (holders, _silent) = self.locate(digest).await?;
-        Ok(holders.into_iter().map(|holder| holder.node).collect())
+    async fn holders(&self, digest: &Digest) -> Result<Held, trow_raft::StateError> {
+        let (holders, silent) = self.locate(digest).await?;
+        Ok(Held { by: holders.into_iter().map(|holder| holder.node).collect(), silent })
     }
 
     async fn start(&self, repo: &RepoName, hint: Option<Algorithm>) -> Result<UploadToken, UploadError> {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
-use trow_raft::{Digest, Metadata, RepoName, StateError, View};
+use trow_raft::{Digest, Metadata, NodeId, RepoName, StateError, View};
 
 use super::gate::Standing;
 use super::names::Whose;
-use crate::blobs::Blobs;
-use crate::policy::{Fact, Facts, Needs};
+use crate::blobs::{Blobs, Held};
+use crate::policy::{Copies, Fact, Facts, Needs};
 use crate::pull::{ImageName, PullError, UpstreamName, Upstreams};
 use crate::route::Reference;
 use crate::signature::{Repository, Verifier};
@@ -130,8 +130,8 @@ impl Sources {
         }
     }
 
-    /// Whether every blob of the image is on all its owners, of which there are as many as there should be.
-    async fn replicated(&self, of: Of<'_>) -> Result<bool, String> {
+    /// Whether every blob of the image is on all its owners that answer, and on so many that a write would be done.
+    async fn replicated(&self, of: Of<'_>) -> Result<Copies, String> {
         let Whose::Own(repo) = of.whose else {
             return Err(
                 "images of other registries are cached without a promise of copies: require it of images \
@@ -139,37 +139,60 @@ impl Sources {
                     .to_owned(),
             );
         };
-        let Some(reference) = reference(of.image) else { return Ok(false) };
+        let absent =
+            || Copies::Missing("there is no such image: correct its name, or push it first".to_owned());
+        let Some(reference) = reference(of.image) else { return Ok(absent()) };
         let blobs = match blobs(&self.metadata.local(), repo, &reference).map_err(failed)? {
             Some(blobs) => blobs,
-            None => return Ok(false),
+            None => return Ok(absent()),
         };
-        let mut checks = stream::iter(blobs).map(|digest| self.is_whole(digest)).buffer_unordered(AT_ONCE);
-        while let Some(whole) = checks.next().await {
-            if !whole.map_err(failed)? {
-                return Ok(false);
+        let mut checks = stream::iter(blobs).map(|digest| self.copies(digest)).buffer_unordered(AT_ONCE);
+        while let Some(copies) = checks.next().await {
+            if let missing @ Copies::Missing(_) = copies.map_err(failed)? {
+                return Ok(missing);
             }
         }
-        Ok(true)
+        Ok(Copies::Enough)
     }
 
-    async fn is_whole(&self, digest: Digest) -> Result<bool, StateError> {
-        let owners = {
+    async fn copies(&self, digest: Digest) -> Result<Copies, StateError> {
+        let (owners, needed) = {
             let view = self.metadata.local();
             if view.blob(&digest)?.is_none_or(|row| row.lost) {
-                return Ok(false);
+                return Ok(Copies::Missing(format!("its blob {digest} is lost: push it again")));
             }
             let members = view.members()?;
-            let goal = (view.rf()? as usize).min(members.iter().filter(|m| m.state.counts()).count());
-            let owners = view.partition(digest.partition())?.owners;
-            if owners.len() < goal {
-                return Ok(false);
-            }
-            owners
+            let name = |id: NodeId| members.iter().find(|m| m.id == id).map(|m| m.name.clone());
+            let owners = view.partition(digest.partition())?.owners.into_iter().map(|owner| owner.node);
+            let named = owners.map(|id| (id, name(id).unwrap_or_else(|| id.to_string())));
+            (named.collect::<Vec<_>>(), view.write_quorum()?)
         };
-        let holders = self.blobs.holders(&digest).await?;
-        Ok(owners.iter().all(|owner| holders.contains(&owner.node)))
+        Ok(enough(&owners, &self.blobs.holders(&digest).await?, needed))
     }
+}
+
+/// Whether all of the owners that answer hold a blob, and at least as many as are needed. One that does not answer says
+/// nothing: a node may be down without all that was pushed before being kept out.
+fn enough(owners: &[(NodeId, String)], held: &Held, needed: usize) -> Copies {
+    let names = |among: &dyn Fn(&NodeId) -> bool| {
+        let names = owners.iter().filter(|(id, _)| among(id)).map(|(_, name)| name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let lacking = names(&|id| !held.by.contains(id) && !held.silent.contains(id));
+    if !lacking.is_empty() {
+        let why = format!("{lacking}, which should have it, does not have it yet: try again in a moment");
+        return Copies::Missing(why);
+    }
+    let holding = owners.iter().filter(|(id, _)| held.by.contains(id)).count();
+    if holding >= needed {
+        return Copies::Enough;
+    }
+    let silent = names(&|id| held.silent.contains(id));
+    let silent = if silent.is_empty() { String::new() } else { format!(", and {silent} does not answer") };
+    Copies::Missing(format!(
+        "{holding} of the {needed} nodes that must have it say so{silent}: try again in a moment; `trow cluster status` \
+         says what is missing"
+    ))
 }
 
 fn too_long() -> String {
@@ -244,6 +267,28 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_node_that_is_down_keeps_no_image_out() {
+        let owners: Vec<_> = (1..=3).map(|id| (NodeId(id), format!("n{id}"))).collect();
+        let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
+        let copies =
+            |by: &[u64], silent: &[u64]| enough(&owners, &Held { by: ids(by), silent: ids(silent) }, 2);
+        assert_eq!(copies(&[1, 2, 3], &[]), Copies::Enough);
+        assert_eq!(copies(&[1, 3], &[2]), Copies::Enough);
+        for (by, silent, says) in [
+            (&[1, 3][..], &[][..], "n2, which should have it, does not have it yet"),
+            (&[1], &[3], "n2, which should have it"),
+            (&[1], &[2, 3], "1 of the 2 nodes that must have it say so, and n2, n3 does not answer"),
+            // Copies elsewhere do not count.
+            (&[1, 4, 5], &[2, 3], "1 of the 2 nodes"),
+        ] {
+            let Copies::Missing(why) = copies(by, silent) else { panic!("{by:?} are enough") };
+            assert!(why.starts_with(says), "{why}");
+        }
+        let unplaced = enough(&[], &Held { by: ids(&[1]), silent: ids(&[]) }, 1);
+        assert!(matches!(unplaced, Copies::Missing(_)));
+    }
 
     #[tokio::test]
     async fn nothing_is_begun_after_the_deadline() {

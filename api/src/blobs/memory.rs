@@ -13,11 +13,11 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use trow_raft::{
-    Algorithm, Applied, Command, Digest, Evidence, Metadata, NodeId, Outcome, ProposeError, Refusal,
-    RepoName, StateError,
+    Algorithm, Applied, Command, Digest, Evidence, Metadata, Outcome, ProposeError, Refusal, RepoName,
+    StateError,
 };
 
-use super::{Blobs, ByteStream, ReadBlobError, UploadError, UploadToken};
+use super::{Blobs, ByteStream, Held, ReadBlobError, UploadError, UploadToken};
 
 /// Chunks that blobs are read in, small enough that tests see more than one.
 const CHUNK: usize = 64 * 1024;
@@ -137,9 +137,10 @@ impl Blobs for Memory {
         Ok(Box::pin(stream::iter(chunks)))
     }
 
-    async fn holders(&self, digest: &Digest) -> Result<Vec<NodeId>, StateError> {
+    async fn holders(&self, digest: &Digest) -> Result<Held, StateError> {
         let is_here = self.lock().blobs.contains_key(digest);
-        Ok(self.evidence.iter().filter(|_| is_here).map(|word| word.node).collect())
+        let by = self.evidence.iter().filter(|_| is_here).map(|word| word.node).collect();
+        Ok(Held { by, silent: Vec::new() })
     }
 
     async fn start(&self, repo: &RepoName, _hint: Option<Algorithm>) -> Result<UploadToken, UploadError> {

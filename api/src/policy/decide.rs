@@ -4,7 +4,7 @@
 //! is fixed, so that the same image is always told the same reason.
 
 use super::decision::{Decision, Rule, Verdict};
-use super::facts::{Facts, Needs};
+use super::facts::{Copies, Facts, Needs};
 use super::rules::{Required, Ruling, Scope};
 use crate::pull::ImageName;
 
@@ -93,13 +93,8 @@ fn unmet(ruling: &Ruling, image: &ImageName, facts: &Facts) -> Option<String> {
     }
     if *replicated {
         match facts.replicated.known() {
-            Ok(true) => {}
-            Ok(false) => {
-                return Some(
-                    "it is not on all its nodes yet: try again in a moment; `trow cluster status` says what is missing"
-                        .to_owned(),
-                );
-            }
+            Ok(Copies::Enough) => {}
+            Ok(Copies::Missing(why)) => return Some(why.clone()),
             Err(why) => return unknown("whether it is replicated", why),
         }
     }

@@ -54,13 +54,22 @@ impl<T> Fact<T> {
     }
 }
 
+/// Whether an image has the copies that it should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// It has.
+    Enough,
+    /// It has not: what is missing and what to do about it, in words for a user.
+    Missing(String),
+}
+
 /// What is known about an image. What is needed and not known denies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Whether it is there.
     pub exists: Fact<bool>,
-    /// Whether all of it lies on all its nodes.
-    pub replicated: Fact<bool>,
+    /// Whether all of it lies on its nodes.
+    pub replicated: Fact<Copies>,
     /// What its tag resolves to; none when there is no such tag.
     pub digest: Fact<Option<Digest>>,
     /// The names of the keys, of those asked for, that signed it.

@@ -50,12 +50,16 @@ fn what_is_needed_and_not_known_denies() {
     let ours = image("trow.example.com/a:1");
     let needs = policy.needs(&ours, "default");
     assert_eq!(needs, Needs { exists: true, replicated: true, ..Needs::default() });
-    let known = Facts { exists: Fact::Known(true), replicated: Fact::Known(true), ..Facts::default() };
+    let known =
+        Facts { exists: Fact::Known(true), replicated: Fact::Known(Copies::Enough), ..Facts::default() };
     assert_eq!(policy.decide(&ours, "default", &known).verdict, Verdict::Allow);
     for (facts, why) in [
         (Facts::default(), "not looked up"),
         (Facts { exists: Fact::Known(false), ..known.clone() }, "no such image"),
-        (Facts { replicated: Fact::Known(false), ..known.clone() }, "not on all its nodes"),
+        (
+            Facts { replicated: Fact::Known(Copies::Missing("n2 lacks it".into())), ..known.clone() },
+            "n2 lacks it",
+        ),
         (Facts { replicated: Fact::Unknown("the moon is full".into()), ..known }, "the moon is full"),
     ] {
         let decision = policy.decide(&ours, "default", &facts);

@@ -94,7 +94,8 @@ async fn an_image_must_be_on_all_its_nodes_where_a_rule_says_so() {
     assert!(webhook.validate(&reviews::of_image("nginx:1")).await.is_some());
     registry.blobs.damage(&Digest::sha256(b"layer"), None);
     let message = webhook.validate(&reviews::of_image("trow.test/app:1")).await.expect("a copy is missing");
-    assert!(message.contains("denied by allow[0]"), "{message}");
+    let why = "n1, which should have it, does not have it yet: try again in a moment";
+    assert!(message.contains("denied by allow[0]") && message.contains(why), "{message}");
 }
 
 #[tokio::test]
