@@ -1,8 +1,8 @@
 //! Blobs of upstreams for the API: who may have what under which name, and from where.
 //!
 //! Always holds: bytes are given under a name only when a manifest of that name lists the blob, or the upstream
-//! itself says under that very name that it has it, whatever is here; and what is cached only as [`super::origins`]
-//! lets it. Never does: wait for the log.
+//! itself says under that very name that it has it, whatever is here; and only as [`super::origins`] lets it.
+//! Never does: wait for the log.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -66,6 +66,7 @@ impl Cache {
         let range = range.ok_or(PullError::Range { size })?;
         let content = |body| Content { size, range: range.clone(), body };
         if self.is_durable(digest, size)
+            && self.inner.fills.means().origins.may_give(name, digest)
             && let Ok(body) = self.inner.blobs.open(digest, size, range.clone()).await
         {
             self.inner.reads.count(Kind::Durable);
@@ -79,8 +80,8 @@ impl Cache {
     /// `None` when there is none, or too few hold it now.
     pub async fn hold(&self, name: &UpstreamName, digest: &Digest) -> Option<(u64, Vec<Evidence>)> {
         self.inner.fills.means().registries.rules(name).allowed.ok()?;
-        let size = (self.inner.listed)(name.clone(), *digest).await.ok()??;
-        if !self.is_durable(digest, size) && !self.has_for(name, digest).await {
+        (self.inner.listed)(name.clone(), *digest).await.ok()??;
+        if !self.has_for(name, digest).await {
             return None;
         }
         let (blobs, digest) = (self.inner.blobs.clone(), *digest);

@@ -42,8 +42,7 @@ impl Manifests {
             for image in gathered.images {
                 let mut of_image = BTreeSet::new();
                 for blob in image {
-                    let durable = view.blob(&blob).map_err(failed)?;
-                    if durable.is_none_or(|row| row.lost) && !self.has_for(repo, &blob) {
+                    if !self.has_for(repo, &blob) {
                         of_image.insert(blob);
                     }
                 }

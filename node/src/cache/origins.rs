@@ -3,8 +3,8 @@
 //! A manifest that lists a blob proves nothing: anybody can push one to a registry of their own, and so have what
 //! others fetched with credentials, if its digest and size are known. What was fetched with credentials is given
 //! under a name for everybody only once that name's own upstream gave all of the bytes: digest and all, which no
-//! word of a registry replaces. Always holds: a file remembers by which name its bytes came, one that needs no
-//! user rather than one that does; without credentials for any upstream, now or ever, there is nothing to keep
+//! word of a registry replaces. So it is with durable blobs whose bytes were pushed here, and not fetched.
+//! Always holds: a file remembers by which name its bytes came, one that needs no user rather than one that does; without credentials for any upstream, now or ever, there is nothing to keep
 //! apart. What is not known counts as fetched with credentials. Never does: judge who asks; names that need a
 //! user are for users alone.
 
@@ -36,7 +36,12 @@ impl Origins {
 
     /// Whether what is here of the blob may be given under the name, which lists it.
     pub(super) fn may_give(&self, name: &UpstreamName, digest: &Digest) -> bool {
-        self.registries.needs_user(name) || self.is_public(self.of(digest).as_ref())
+        let is_everybodys = || match self.of(digest) {
+            Some(origin) => self.is_public(Some(&origin)),
+            // What is not cached was pushed here, into a repository that may be nobody's any more.
+            None => self.is_public(None) && self.store.is_cached(digest),
+        };
+        self.registries.needs_user(name) || is_everybodys()
     }
 
     /// The name by which the bytes that are here came, if that is known.

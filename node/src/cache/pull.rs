@@ -343,7 +343,9 @@ impl Pull {
         if computed.is_some_and(|computed| computed == self.asked.digest.as_bytes()) {
             if self.asked.size <= SMALL {
                 let Means { store, origins, .. } = self.fills.means();
-                if let Some(origin) = origins.better(&self.asked.digest, self.origin.take()) {
+                // Whoever gave them under this name was let to.
+                let origin = self.origin.take().unwrap_or_else(|| self.asked.name.local().clone());
+                if let Some(origin) = origins.better(&self.asked.digest, Some(origin)) {
                     origins.heard_of(&self.asked.digest, origin);
                 }
                 store.keep(&self.asked.digest, std::mem::take(&mut self.whole).into());

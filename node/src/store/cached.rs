@@ -73,7 +73,10 @@ impl Cached {
                     let origin = index.origin(&digest);
                     files.put(digest, Row { size, accessed, noted: accessed, origin });
                 }
-                None => index.forget_cached(&digest),
+                None => {
+                    index.forget_cached(&digest);
+                    index.forget(&digest);
+                }
             }
         }
         Cached { files: Mutex::new(files), known: AtomicBool::new(index.is_whole() || empty) }
@@ -208,20 +211,33 @@ impl Store {
         self.inner.cached.lock().rows.get(digest).map(|row| row.accessed)
     }
 
-    /// The name by which an upstream gave the bytes of a cached file; none when that is not known, or the file is
-    /// not cached.
+    /// The name by which an upstream gave the bytes of a file that is here, whether it is cached still or became
+    /// durable since; none when that is not known.
     pub fn origin(&self, digest: &Digest) -> Option<RepoName> {
-        self.inner.cached.lock().rows.get(digest)?.origin.clone()
+        if let Some(row) = self.inner.cached.lock().rows.get(digest) {
+            return row.origin.clone();
+        }
+        self.has(digest).and_then(|_| self.inner.index.origin(digest))
     }
 
-    /// Says by which name the bytes of a cached file came, or came as well; nothing for any other digest. Blocks.
+    /// Says by which name the bytes of a file that is here came, or came as well; nothing for any other digest.
+    /// Blocks.
     pub fn set_origin(&self, digest: &Digest, origin: RepoName) {
         let _lock = self.inner.locks.lock(digest);
-        if self.is_cached(digest) {
+        if self.has(digest).is_some() {
             self.inner.note_origin(digest, &origin);
             if let Some(row) = self.inner.cached.lock().rows.get_mut(digest) {
                 row.origin = Some(origin);
             }
+        }
+    }
+
+    /// Forgets by which name the bytes came, as when the index is lost.
+    #[cfg(test)]
+    pub fn lose_origin(&self, digest: &Digest) {
+        self.inner.index.forget(digest);
+        if let Some(row) = self.inner.cached.lock().rows.get_mut(digest) {
+            row.origin = None;
         }
     }
 
@@ -244,8 +260,8 @@ impl Store {
         self.inner.cached.known.store(true, Ordering::Release);
     }
 
-    /// Counts a file that is here as cached, as of the time when it was written and of unknown origin, unless it
-    /// is counted already. True when it was counted now. Blocks.
+    /// Counts a file that is here as cached, as of the time when it was written, unless it is counted already.
+    /// True when it was counted now. Blocks.
     ///
     /// # Errors
     /// The file cannot be looked at.
@@ -261,7 +277,8 @@ impl Store {
             return Ok(false);
         }
         let written = metadata.modified().map_or_else(|_| millis(SystemTime::now()), millis);
-        self.inner.cache(digest, metadata.len(), written, None);
+        let origin = self.inner.index.origin(digest);
+        self.inner.cache(digest, metadata.len(), written, origin);
         Ok(true)
     }
 }

@@ -77,21 +77,20 @@ impl Index {
         }
     }
 
-    /// Forgets a file that is cached no more.
+    /// Forgets that a file is cached, but not by which name it came: it may be a durable blob's by now.
     pub(super) fn forget_cached(&self, digest: &Digest) {
         if let Some(trees) = &self.trees {
             let _ = trees.cached.remove(digest.to_string());
-            let _ = trees.origins.remove(digest.to_string());
         }
     }
 
-    /// The name by which the bytes of a cached file came, if that is known.
+    /// The name by which the bytes of a file came, if that is known.
     pub(super) fn origin(&self, digest: &Digest) -> Option<RepoName> {
         let name = self.trees.as_ref()?.origins.get(digest.to_string()).ok()??;
         std::str::from_utf8(&name).ok()?.parse().ok()
     }
 
-    /// Notes by which name the bytes of a cached file came. What is left of a file that was cached before is no
+    /// Notes by which name the bytes of a file came. What is left of a file that was cached before is no
     /// lie: that registry gave these bytes. Keep away from it when the disk is full.
     pub(super) fn note_origin(&self, digest: &Digest, origin: &RepoName) {
         let Some(trees) = &self.trees else { return };
@@ -119,6 +118,7 @@ impl Index {
     pub(super) fn forget(&self, digest: &Digest) {
         if let Some(trees) = &self.trees {
             let _ = trees.verified.remove(digest.to_string());
+            let _ = trees.origins.remove(digest.to_string());
         }
     }
 }

