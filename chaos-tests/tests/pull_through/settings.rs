@@ -7,6 +7,7 @@ use chaos_tests::client::Client;
 use chaos_tests::cluster::{Cluster, Plan};
 use chaos_tests::content::Content;
 use chaos_tests::image::Image;
+use chaos_tests::process::Node;
 use chaos_tests::report::scenario;
 use chaos_tests::upstream::{Hold, Kind, Rule, Twist, Upstream};
 use tokio::task::JoinSet;
@@ -81,12 +82,14 @@ async fn changes() -> Result<()> {
     becomes("the other repository stays", team, "v1", &[200]).await?;
 
     // Nobody is asked any more.
+    let read_again = |node: &Node| node.log_tail(10_000).matches("were read again").count();
+    let before: Vec<usize> = cluster.nodes.iter().map(read_again).collect();
     set("upstream.offline = true\n", "", "")?;
-    hub.add(REPO, "v2", &fresh);
-    for client in &clients {
-        // Each node judges that by itself for lists; for tags their home does.
-        until("nobody is asked", async || Ok(client.tags(team).await?.stale())).await?;
+    // Answers are those of a name's home, so that they say of one node alone what it has read.
+    for (node, before) in cluster.nodes.iter().zip(before) {
+        until("every node has read it", async || Ok(read_again(node) > before)).await?;
     }
+    hub.add(REPO, "v2", &fresh);
     becomes("a miss", &app, "v2", &[404]).await?;
     becomes("what is cached", team, "v1", &[200]).await?;
     // What was on its way before may still arrive; nobody had asked for this one.
