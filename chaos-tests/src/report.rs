@@ -6,16 +6,23 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Mutex;
+
 use crate::check::{Expect, Violation, check};
 use crate::history::{History, Kind, Op};
 
-/// Runs a scenario within `limit`, which begins once the program is built.
+/// One scenario at a time in a process: the nodes of two at once on a small machine wait for each other, and what
+/// one of them claims about time would be told of both.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// Runs a scenario within `limit`, which begins once the program is built and the scenarios before it are done.
 ///
 /// # Panics
 /// The scenario fails, or its time is up.
 pub async fn scenario(name: &str, limit: Duration, run: impl Future<Output = anyhow::Result<()>>) {
     // The first one of a process may build it, which takes minutes where nothing was built before.
     crate::binary::trow();
+    let _alone = ALONE.lock().await;
     let began = Instant::now();
     match tokio::time::timeout(limit, run).await {
         Ok(Ok(())) => eprintln!("{name}: passed in {:.1} s", began.elapsed().as_secs_f64()),
