@@ -11,23 +11,24 @@ use chaos_tests::away::{self, SHORT_LOG};
 use chaos_tests::cluster::{Cluster, Plan};
 use chaos_tests::link::Link;
 use chaos_tests::metrics;
+use chaos_tests::process::Node;
 use chaos_tests::report::scenario;
 use chaos_tests::require;
 use chaos_tests::steps::Steps;
 
 /// How long a follower may take to be back.
-const BACK: Duration = Duration::from_secs(60);
+const BACK: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_killed_after_any_sync_or_rename_of_an_install_comes_back_with_the_leaders_state() {
     if require::tools(&["strace"]) {
-        scenario("snapshot-steps", Duration::from_secs(600), steps()).await;
+        scenario("snapshot-steps", Duration::from_secs(900), steps()).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_killed_at_any_tenth_of_the_stream_comes_back_with_the_leaders_state() {
-    scenario("snapshot-tenths", Duration::from_secs(300), tenths()).await;
+    scenario("snapshot-tenths", Duration::from_secs(600), tenths()).await;
 }
 
 /// Where the follower stands that is sent a state of about 4 MB.
@@ -140,17 +141,27 @@ async fn killed_after_another(
         let stopped = node.stands_still();
         node.resume();
         // It is over when the follower has what the leader had, and its log begins there.
-        if !stopped && !names.files.is_empty() {
-            let read = metrics::read(node, "trow_raft_purged_index", &[]).await;
-            if read.is_ok_and(|purged| purged as u64 >= target) {
-                return Ok(None);
-            }
+        if !stopped && !names.files.is_empty() && purged(node).await.is_some_and(|purged| purged >= target) {
+            return Ok(None);
         }
         ensure!(
             Instant::now() < until,
             "no install within {BACK:?}:\n{}",
             cluster.nodes[follower].log_tail(30)
         );
+    }
+}
+
+/// Where the log of `node` begins; none when it stands still before it says so, and would for as long as it is asked.
+async fn purged(node: &Node) -> Option<u64> {
+    let still = async {
+        while !node.stands_still() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        read = metrics::read(node, "trow_raft_purged_index", &[]) => Some(read.ok()? as u64),
+        () = still => None,
     }
 }
 

@@ -126,6 +126,9 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        // What was given up before it was looked at: all that waits when a node stood still for seconds. With
+        // h2's 20 the node would cut off its peers as it wakes, and the transfer of a state that was on its way.
+        .max_pending_accept_reset_streams(STREAMS as usize)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
