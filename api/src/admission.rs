@@ -42,7 +42,7 @@ use crate::policy::{Decision, Mode, Verdict};
 use crate::pull::{Prefixes, Upstreams};
 use crate::query::Query;
 use crate::server::{self, Common, Label};
-use crate::signature::Verifier;
+use crate::signature::{Purpose, Verifier};
 use gate::{Closed, Gate, Standing};
 use images::{Named, Subject};
 use judge::{Case, Judge};
@@ -217,6 +217,7 @@ impl Webhooks {
             standing: &standing,
             namespace: review.asked.namespace(),
             others: &others,
+            purpose: if review.asked.is_dry_run() { Purpose::Try } else { Purpose::Run },
             deadline: (Instant::now() + review.patience).into(),
         };
         if webhook == Webhook::Mutate {

@@ -22,7 +22,7 @@ pub use key::{InvalidKey, PublicKey};
 pub use place::Repository;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use simple::{signatures as signatures_of, signed as signed_by_payload};
-pub use verifier::Verifier;
+pub use verifier::{Purpose, Verifier};
 
 use trow_raft::Digest;
 

@@ -1,7 +1,7 @@
 //! The decisions of a review, for whoever asks about images: over HTTP, or of a file and a name alone.
 //!
-//! Always holds: they are made as for a review, facts included, by the policy that is given. Never does: count
-//! them, or leave an event of them.
+//! Always holds: they are made as for a review that is a dry run, facts included, by the policy that is given. Never
+//! does: count them, or leave an event of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::names::Names;
 use crate::blobs::Blobs;
 use crate::policy::{Decision, Needs, Policy};
 use crate::pull::{ImageName, InvalidImage, Prefixes, Upstreams};
-use crate::signature::Verifier;
+use crate::signature::{Purpose, Verifier};
 
 /// What the name of an image decides where nothing can be looked up and this registry has no names, and what must be
 /// so besides.
@@ -77,7 +77,8 @@ impl Explainer {
         let images: Vec<Named> = images.iter().map(named).collect();
         let others = self.0.others(&standing.policy)?;
         let deadline = Instant::now() + limit;
-        let case = Case { standing: &standing, namespace, others: &others, deadline };
+        let purpose = Purpose::Try;
+        let case = Case { standing: &standing, namespace, others: &others, purpose, deadline };
         Ok(self.0.decide(case, &images).await)
     }
 }

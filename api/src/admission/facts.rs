@@ -16,7 +16,7 @@ use crate::blobs::{Blobs, Held};
 use crate::policy::{Copies, Fact, Facts, Needs};
 use crate::pull::{ImageName, PullError, UpstreamName, Upstreams};
 use crate::route::Reference;
-use crate::signature::{Repository, Verifier};
+use crate::signature::{Purpose, Repository, Verifier};
 
 /// Blobs whose holders are asked for at the same time.
 const AT_ONCE: usize = 16;
@@ -41,16 +41,18 @@ impl Sources {
     /// What `needs` asks for by the policy that stands, by `deadline` at the latest.
     pub(super) async fn find(
         &self,
+        purpose: Purpose,
         of: Of<'_>,
         standing: &Standing,
         needs: &Needs,
         deadline: Instant,
     ) -> Facts {
+        let signed_by = self.signed_by(purpose, of, standing, &needs.signed_by);
         let (exists, digest, replicated, signed_by) = tokio::join!(
             wanted(needs.exists, deadline, self.exists(of)),
             wanted(needs.digest, deadline, self.tag(of)),
             wanted(needs.replicated, deadline, self.replicated(of)),
-            wanted(!needs.signed_by.is_empty(), deadline, self.signed_by(of, standing, &needs.signed_by)),
+            wanted(!needs.signed_by.is_empty(), deadline, signed_by),
         );
         Facts { exists, digest, replicated, signed_by }
     }
@@ -76,6 +78,7 @@ impl Sources {
     /// Which of the policy's keys of these names signed what a pull gets.
     async fn signed_by(
         &self,
+        purpose: Purpose,
         of: Of<'_>,
         standing: &Standing,
         names: &[String],
@@ -94,7 +97,7 @@ impl Sources {
         let keys: Vec<_> =
             standing.policy.keys().filter(|(key, _)| names.iter().any(|name| name == key)).collect();
         let revision = standing.revision.unwrap_or_default();
-        match self.signatures.signed_by(&repository, &digest, revision, &keys).await {
+        match self.signatures.signed_by(purpose, &repository, &digest, revision, &keys).await {
             Fact::Known(names) => Ok(names),
             Fact::Unknown(why) => Err(why),
             Fact::NotAsked => Err("nobody looked".to_owned()),

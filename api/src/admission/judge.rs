@@ -14,6 +14,7 @@ use super::images::Named;
 use super::names::{Meant, Names, Whose};
 use crate::policy::{Decision, Facts, Needs, Policy, Rule, Verdict};
 use crate::pull::{ImageName, InvalidImage};
+use crate::signature::Purpose;
 
 /// Images of a review whose facts are found out at the same time.
 pub(super) const AT_ONCE: usize = 8;
@@ -31,6 +32,7 @@ pub(super) struct Case<'a> {
     pub(super) namespace: &'a str,
     /// Names of this registry that the settings do not have.
     pub(super) others: &'a [String],
+    pub(super) purpose: Purpose,
     pub(super) deadline: Instant,
 }
 
@@ -44,7 +46,7 @@ impl Judge {
     }
 
     async fn one(&self, case: Case<'_>, text: &str) -> Decision {
-        let Case { standing, namespace, others, deadline } = case;
+        let Case { standing, namespace, others, purpose, deadline } = case;
         let policy = &*standing.policy;
         let (written, meant) = match self.meant(text, others) {
             Ok(read) => read,
@@ -58,7 +60,7 @@ impl Judge {
                 Some((_, facts)) => facts,
                 None => {
                     let of = Of { image: &meant.judged, whose: &meant.whose };
-                    self.sources.find(of, standing, needs, deadline).await
+                    self.sources.find(purpose, of, standing, needs, deadline).await
                 }
             };
             let judged = policy.decide(name, namespace, &facts);
@@ -132,7 +134,7 @@ pub(super) fn by_names<'m>(
 }
 
 /// The decision, told to somebody who wrote the image otherwise than it is judged.
-fn as_written(decision: Decision, written: &ImageName) -> Decision {
+pub(super) fn as_written(decision: Decision, written: &ImageName) -> Decision {
     let written = written.to_string();
     if decision.verdict == Verdict::Allow || decision.image == written {
         return decision;

@@ -3,7 +3,8 @@
 //! Always holds: concurrent questions about an image are one look at its signatures, which ends within
 //! [`LOOK_TIME`]; that an image is signed is agreed among the nodes, by its digest and the policy's revision, so that
 //! it stays known when the signature cannot be read any more; that it is not signed is forgotten after
-//! [`UNSIGNED_FOR`], so that it may be signed then. Never does: make a question wait for that agreement.
+//! [`UNSIGNED_FOR`], so that it may be signed then; what was only tried leaves nothing in the agreed state. Never
+//! does: make a question wait for that agreement.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,8 +51,19 @@ struct Inner {
 /// A look that is under way, or what came of it.
 type Flight = Shared<BoxFuture<'static, Answer>>;
 
+/// Why it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// The image is to run: that it is signed is worth being agreed.
+    Run,
+    /// Somebody tries what would be decided: nothing is written.
+    Try,
+}
+
+/// A look for each purpose, so that one that was begun to try is not taken for one that is agreed.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Question {
+    purpose: Purpose,
     repository: Repository,
     image: Digest,
     revision: u64,
@@ -87,6 +99,7 @@ impl Verifier {
     /// what is applied here: whoever must not miss what was signed a moment ago has that confirmed before.
     pub async fn signed_by(
         &self,
+        purpose: Purpose,
         repository: &Repository,
         image: &Digest,
         revision: u64,
@@ -101,7 +114,7 @@ impl Verifier {
             }
         }
         let keys = keys.iter().map(|(name, key)| ((*name).to_owned(), (*key).clone())).collect();
-        let question = Question { repository: repository.clone(), image: *image, revision, keys };
+        let question = Question { purpose, repository: repository.clone(), image: *image, revision, keys };
         let flight = self.inner.flight(question);
         flight.await.names
     }
@@ -158,7 +171,7 @@ impl Inner {
     }
 
     async fn look(self: Arc<Self>, question: Question) -> Answer {
-        let Question { repository, image, revision, keys } = question;
+        let Question { purpose, repository, image, revision, keys } = question;
         let place = match repository {
             Repository::Own(repo) => {
                 Place::Own { metadata: self.metadata.clone(), blobs: self.blobs.clone(), repo }
@@ -179,7 +192,7 @@ impl Inner {
             }
         };
         tracing::debug!(%image, revision, ?names, "looked for signatures");
-        if !names.is_empty() {
+        if purpose == Purpose::Run && !names.is_empty() {
             tokio::spawn(agree(self.metadata.clone(), image, revision, names.clone()));
         }
         Answer::now(Fact::Known(names))

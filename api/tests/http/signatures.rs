@@ -8,7 +8,7 @@ use trow_api::Settings;
 use trow_api::policy::Fact;
 use trow_api::pull::memory::Repo;
 use trow_api::pull::{PullError, Relayed, UpstreamName};
-use trow_api::signature::{PublicKey, Repository, Verifier};
+use trow_api::signature::{PublicKey, Purpose, Repository, Verifier};
 use trow_raft::{Command, Digest, Outcome, command};
 
 use crate::reviews;
@@ -45,7 +45,7 @@ async fn started() -> (Registry, Verifier) {
 /// Which of the keys `ecdsa` and `rsa` signed the image, by a policy of this revision.
 async fn by_both(verifier: &Verifier, at: &Repository, revision: u64) -> Fact<Vec<String>> {
     let (ecdsa, rsa) = (key(cosign!("ecdsa-p256.pub")), key(cosign!("rsa-2048.pub")));
-    verifier.signed_by(at, &app(), revision, &[("ecdsa", &ecdsa), ("rsa", &rsa)]).await
+    verifier.signed_by(Purpose::Run, at, &app(), revision, &[("ecdsa", &ecdsa), ("rsa", &rsa)]).await
 }
 
 fn known(names: &[&str]) -> Fact<Vec<String>> {
@@ -123,7 +123,10 @@ async fn an_image_counts_as_signed_soon_after_it_is() {
     let other = Repository::Own("acme/copy".parse().unwrap());
     assert_eq!(by_both(&verifier, &other, 0).await, known(&[]));
     let stranger = key(cosign!("other-key.pub"));
-    assert_eq!(verifier.signed_by(&own(), &app(), 0, &[("ecdsa", &stranger)]).await, known(&[]));
+    assert_eq!(
+        verifier.signed_by(Purpose::Run, &own(), &app(), 0, &[("ecdsa", &stranger)]).await,
+        known(&[])
+    );
 }
 
 #[tokio::test]
@@ -248,7 +251,7 @@ async fn a_signature_that_was_seen_stays_known_until_the_policy_changes() {
     assert_eq!(by_both(&late, &at, revision).await, known(&["ecdsa"]));
     // It says nothing of a key that is not asked for, nor of another policy's.
     let stranger = key(cosign!("rsa-2048.pub"));
-    let other = late.signed_by(&at, &app(), revision, &[("rsa", &stranger)]).await;
+    let other = late.signed_by(Purpose::Run, &at, &app(), revision, &[("rsa", &stranger)]).await;
     assert_eq!(why(other), "upstream is down");
     assert_eq!(why(by_both(&late, &at, revision - 1).await), "upstream is down");
     let next = set_policy(&registry, "version: 1\nmode: warn\n").await;
@@ -299,6 +302,32 @@ async fn a_rule_lets_in_what_its_key_signed() {
         let denied = webhook.validate(&reviews::of_image(image)).await.unwrap();
         assert!(denied.contains("it has no signature by acme-release"), "{denied}");
     }
+}
+
+#[tokio::test]
+async fn a_dry_run_is_decided_alike_and_writes_nothing() {
+    let (registry, _) = started().await;
+    let level = Command::SetLevel { level: command::LEVEL };
+    assert_eq!(registry.metadata.propose("test", level).await.unwrap().outcome, Outcome::Done);
+    let webhook = Webhook::start(&registry).await;
+    registry.upstreams.put(name(), upstream(false, true));
+    webhook::set_policy(&registry, &signed_by(cosign!("ecdsa-p256.pub"))).await;
+    let review = reviews::of_image(&format!("registry.example.com/acme/app@{APP}"));
+    let tried = {
+        let mut tried = review.clone();
+        tried["request"]["dryRun"] = true.into();
+        tried
+    };
+    let before = registry.metadata.local().applied().unwrap();
+    assert_eq!(webhook.validate(&tried).await, None);
+    assert_eq!(webhook.validate(&review).await, None);
+    let began = Instant::now();
+    while registry.metadata.local().verdict(&app()).unwrap().is_none() {
+        assert!(began.elapsed() < BOUND, "no verdict is agreed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Proposals are numbered as they are made: one of the dry run would be before that of the other.
+    assert_eq!(registry.metadata.local().applied().unwrap(), before + 1, "the dry run wrote something");
 }
 
 #[tokio::test]
