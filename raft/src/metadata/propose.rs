@@ -193,8 +193,8 @@ impl Metadata {
         };
         tokio::select! {
             proposed = call => proposed,
-            () = self.leader_is_not(leader) => Proposed::Unknown(format!("the leader {leader} was replaced")),
-            () = self.patience_ends(start) => Proposed::Unknown(format!("the leader {leader} does not answer")),
+            () = self.leader_is_not(leader) => Proposed::Unknown(format!("the leader {} was replaced", self.called(leader))),
+            () = self.patience_ends(start) => Proposed::Unknown(format!("the leader {} does not answer", self.called(leader))),
         }
     }
 
@@ -212,6 +212,15 @@ impl Metadata {
             () = no_quorum => {}
             () = tokio::time::sleep_until(start + LIMIT) => {}
         }
+    }
+
+    /// A member as people call it; its id where its name is not known.
+    fn called(&self, node: NodeId) -> String {
+        let members = self.local().members().unwrap_or_default();
+        members
+            .into_iter()
+            .find(|member| member.id == node)
+            .map_or_else(|| node.to_string(), |member| member.name)
     }
 
     fn annotated<T>(&self, message: T) -> tonic::Request<T> {
@@ -238,7 +247,9 @@ impl Metadata {
             Ok(Some(R::Refused(why))) => Proposed::Refused(why),
             Ok(Some(R::Busy(_))) => Proposed::Busy,
             Ok(None) => Proposed::Unknown("the leader's reply is empty".into()),
-            Err(status) => Proposed::Unknown(format!("the leader {leader}: {}", status.message())),
+            Err(status) => {
+                Proposed::Unknown(format!("the leader {}: {}", self.called(leader), status.message()))
+            }
         }
     }
 }
