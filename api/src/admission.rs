@@ -2,9 +2,9 @@
 //!
 //! Owns how a review is read (`review`), which images of an object are judged (`images`) and under which names
 //! (`names`), whether this node may say what holds (`gate`), what rules need to know (`facts`), the decisions
-//! (`judge`), what is rewritten (`mutate`), and the answer (`reply`). Always holds: whatever goes wrong denies, with
-//! the reason; what changes no image passes, also while nothing else does. Never does: keep anything of a review,
-//! or say what the policy is.
+//! (`judge`), what is rewritten (`mutate`), and the answer (`reply`); and what is decided for those who only ask
+//! (`explain`, `offline`). Always holds: whatever goes wrong denies, with the reason; what changes no image passes,
+//! also while nothing else does. Never does: keep anything of a review, or say what the policy is.
 
 mod explain;
 mod facts;
@@ -14,6 +14,7 @@ mod judge;
 mod metrics;
 mod mutate;
 mod names;
+mod offline;
 mod reply;
 mod review;
 
@@ -30,9 +31,10 @@ use serde_json::Value;
 use tracing::Span;
 use trow_raft::Metadata;
 
-pub use explain::{Explainer, by_name};
+pub use explain::Explainer;
 pub use metrics::AdmissionMetrics;
 pub use mutate::ORIGINAL_IMAGES;
+pub use offline::{Assumed, Offline};
 
 use crate::blobs::Blobs;
 use crate::body::{Incoming, Room};

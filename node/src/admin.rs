@@ -189,14 +189,15 @@ impl IntoResponse for AdminError {
     }
 }
 
+/// The code of each wrong place of a policy, whose detail it is.
+pub(crate) const POLICY_INVALID: &str = "POLICY_INVALID";
+
 /// A policy that is refused: an error for each wrong place.
 fn wrong(invalid: &[Invalid]) -> Response {
     let errors: Vec<serde_json::Value> = invalid
         .iter()
         .map(|wrong| {
-            let Invalid { field, line, column, .. } = wrong;
-            let detail = serde_json::json!({ "field": field, "line": line, "column": column });
-            serde_json::json!({ "code": "POLICY_INVALID", "message": wrong.to_string(), "detail": detail })
+            serde_json::json!({ "code": POLICY_INVALID, "message": wrong.to_string(), "detail": wrong })
         })
         .collect();
     (StatusCode::BAD_REQUEST, Json(serde_json::json!({ "errors": errors }))).into_response()

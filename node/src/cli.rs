@@ -314,6 +314,7 @@ mod tests {
             "policy set policy.yaml --revision 12",
             "policy diff -",
             "policy test --file policy.yaml nginx quay.io/a:1 --namespace dev-1 --output json",
+            "policy test --file policy.yaml --config trow.toml --hostname a --hostname b:1 --assume exists,signedBy=k nginx",
             "policy explain nginx --namespace dev-1",
             "policy convert trow.yaml",
             "policy schema",

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use trow_api::pull::Prefixes;
+
 pub use reader::{FlagValue, Problem};
 pub use tree::{Config, Section, Tls};
 pub use value::WithoutQuorum;
@@ -62,17 +64,33 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 impl Config {
+    /// The names under which a node with this configuration is itself, `server.hostnames`, and `[prefixes]`. It may be
+    /// another machine's: files that it names need not be here.
+    ///
+    /// # Errors
+    /// Every bad value, of rules between settings only those about names.
+    pub fn names(sources: Sources) -> Result<(Vec<String>, Prefixes), Problems> {
+        let mut reader = reader(sources)?;
+        let config = Config::read(&mut reader);
+        check::names(&config, &mut reader);
+        upstream::prefixes(&config, &mut reader);
+        let problems = reader.finish();
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
+        // Each was found to be a name.
+        let prefixes = config.upstream.prefixes.into_iter();
+        let prefixes = prefixes.filter_map(|(prefix, host)| Some((prefix.parse().ok()?, host)));
+        Ok((config.server.hostnames, prefixes.collect()))
+    }
+
     /// Reads and checks the configuration; gives it with the keys that were set to something
     /// else than their default and have no effect in this version.
     ///
     /// # Errors
     /// Every bad value.
     pub fn load(sources: Sources) -> Result<(Config, Vec<String>), Problems> {
-        let (file_name, table) = match &sources.file {
-            None => (String::new(), toml::Table::new()),
-            Some(path) => (path.display().to_string(), read_file(path)?),
-        };
-        let mut reader = Reader::new(sources.flags, sources.env, file_name, table);
+        let mut reader = reader(sources)?;
         let config = Config::read(&mut reader);
         check::rules(&config, &mut reader);
         let idle = effect::without(&reader);
@@ -81,6 +99,14 @@ impl Config {
             problems => Err(Problems(problems)),
         }
     }
+}
+
+fn reader(sources: Sources) -> Result<Reader, Problems> {
+    let (file_name, table) = match &sources.file {
+        None => (String::new(), toml::Table::new()),
+        Some(path) => (path.display().to_string(), read_file(path)?),
+    };
+    Ok(Reader::new(sources.flags, sources.env, file_name, table))
 }
 
 fn read_file(path: &std::path::Path) -> Result<toml::Table, Problems> {

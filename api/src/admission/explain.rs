@@ -1,4 +1,4 @@
-//! The decisions of a review, for whoever asks about images: over HTTP, or of a file and a name alone.
+//! The decisions of a review, for whoever asks about images over HTTP.
 //!
 //! Always holds: they are made as for a review that is a dry run, facts included, by the policy that is given. Never
 //! does: count them, or leave an event of them.
@@ -12,29 +12,12 @@ use trow_raft::{Metadata, StateError};
 use super::facts::Sources;
 use super::gate::Standing;
 use super::images::{Bearer, Named};
-use super::judge::{Case, Judge, by_names};
+use super::judge::{Case, Judge};
 use super::names::Names;
 use crate::blobs::Blobs;
-use crate::policy::{Decision, Needs, Policy};
-use crate::pull::{ImageName, InvalidImage, Prefixes, Upstreams};
+use crate::policy::{Decision, Policy};
+use crate::pull::{Prefixes, Upstreams};
 use crate::signature::{Purpose, Verifier};
-
-/// What the name of an image decides where nothing can be looked up and this registry has no names, and what must be
-/// so besides.
-pub fn by_name(policy: &Policy, text: &str, namespace: &str) -> (Decision, Needs) {
-    let meant = text.parse::<ImageName>().and_then(|name| {
-        let meant = Names::new(&[], &Prefixes::default()).meant(&name, &[]);
-        meant.map_err(|why| InvalidImage::new(text, why))
-    });
-    match meant {
-        // Without names of ours nothing is required but by the name that is judged.
-        Ok(meant) => {
-            let (decision, required) = by_names(policy, namespace, &meant);
-            (decision, required.into_iter().next().map(|(_, needs)| needs).unwrap_or_default())
-        }
-        Err(why) => (policy.decide_unreadable(&why, namespace), Needs::default()),
-    }
-}
 
 /// Decides about images that nobody runs yet. Cheap to clone.
 #[derive(Clone)]
@@ -80,34 +63,5 @@ impl Explainer {
         let purpose = Purpose::Try;
         let case = Case { standing: &standing, namespace, others: &others, purpose, deadline };
         Ok(self.0.decide(case, &images).await)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::Verdict;
-
-    #[test]
-    fn a_name_alone_is_judged_as_a_review_judges_it() {
-        let policy = Policy::parse(
-            "version: 1\nallow: [{image: quay.io/**}, {image: ghcr.io/**, require: [exists]}]\ndeny: [{image: \"quay.io:443/bad\"}]",
-        );
-        let policy = policy.unwrap();
-        for (image, verdict, needs) in [
-            ("quay.io/a", Verdict::Allow, &[][..]),
-            ("quay.io:443/a", Verdict::Allow, &[]),
-            ("quay.io:443/bad", Verdict::Deny, &[]),
-            ("quay.io:444/a", Verdict::Deny, &[]),
-            ("ghcr.io/a", Verdict::Allow, &["exists"]),
-            ("quay.io/A", Verdict::Deny, &[]),
-        ] {
-            let (decision, unchecked) = by_name(&policy, image, "default");
-            assert_eq!(
-                (decision.verdict, unchecked.words().as_slice()),
-                (verdict, &needs.iter().map(|need| (*need).to_owned()).collect::<Vec<_>>()[..]),
-                "{image}"
-            );
-        }
     }
 }

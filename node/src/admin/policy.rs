@@ -1,7 +1,7 @@
 //! `policy`: which images run, as the cluster agrees, and what it decides about an image.
 //!
 //! Always holds: what is set was read before, so that every node can; a change that names a revision replaces that
-//! one. Never does: judge what is reviewed; the webhooks do.
+//! one; what no quorum confirmed is marked. Never does: judge what is reviewed; the webhooks do.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use axum::response::Response;
 use futures::StreamExt as _;
 use http::Uri;
 use serde::Deserialize;
-use trow_api::admission;
-use trow_api::policy::{self, Invalid, LENGTH_MAX, Needs, Policy};
-use trow_raft::{Command, Outcome, Refusal};
+use trow_api::policy::{self, Invalid, LENGTH_MAX, Policy};
+use trow_raft::metadata::View;
+use trow_raft::{Command, Outcome, ProposeError, Refusal};
 
 use super::cache::query;
 use super::document::policy::{
     DecisionDocument, ExplainDocument, ExplainRequest, PolicyDocument, PolicySetDocument,
 };
-use super::{ACTOR, Admin, AdminError, CONFIRM, SPREAD, accepted, logged};
+use super::{ACTOR, Admin, AdminError, CONFIRM, NO_QUORUM, SPREAD, accepted, logged};
 
 /// The most that is read of a question.
 const REQUEST: usize = 1 << 20;
@@ -35,13 +35,23 @@ struct Base {
 }
 
 impl Admin {
-    /// The policy, confirmed by a quorum.
+    /// What is agreed, and whether no quorum confirmed that it still is.
+    async fn known(&self) -> (View, bool) {
+        match self.metadata.read(CONFIRM).await {
+            Ok(view) => (view, false),
+            Err(_) => (self.metadata.local(), true),
+        }
+    }
+
+    /// The policy.
     pub(super) async fn policy(&self) -> Result<PolicyDocument, AdminError> {
-        let view = self.metadata.read(CONFIRM).await?;
-        let Some(row) = view.policy()? else { return Ok(PolicyDocument::default()) };
+        let (view, stale) = self.known().await;
+        let Some(row) = view.policy()? else {
+            return Ok(PolicyDocument { stale, ..PolicyDocument::default() });
+        };
         let text = String::from_utf8_lossy(&row.document).into_owned();
         let warnings = Policy::parse(&text).map_or_else(unreadable, |policy| policy.warnings().to_vec());
-        Ok(PolicyDocument { revision: Some(row.revision), document: Some(text), warnings })
+        Ok(PolicyDocument { revision: Some(row.revision), document: Some(text), warnings, stale })
     }
 
     /// Replaces the policy; that of the revision which the query names, if it names one.
@@ -54,8 +64,8 @@ impl Admin {
             None => (text, false),
         };
         let policy = Policy::parse(&document).map_err(AdminError::Policy)?;
-        let applied =
-            self.metadata.propose(ACTOR, Command::SetPolicy { base, document: document.into() }).await?;
+        let command = Command::SetPolicy { base, document: document.into() };
+        let applied = self.metadata.propose(ACTOR, command).await.map_err(not_set)?;
         if let (Some(base), Outcome::Refused(Refusal::RevisionDiffers { current })) = (base, &applied.outcome)
         {
             return Err(AdminError::Conflict(differs(base, *current)));
@@ -77,7 +87,8 @@ impl Admin {
             let why = format!("between 1 and {IMAGES} images can be asked about at once");
             return Err(AdminError::BadRequest(why));
         }
-        let row = self.metadata.read(CONFIRM).await?.policy()?;
+        let (view, stale) = self.known().await;
+        let row = view.policy()?;
         let policy = match &row {
             Some(row) => {
                 Policy::parse(&String::from_utf8_lossy(&row.document)).map_err(AdminError::Policy)?
@@ -88,19 +99,28 @@ impl Admin {
         let revision = row.map(|row| row.revision);
         let decided = self.explainer.decide(policy, revision, &namespace, &asked.images, FACTS).await?;
         let decisions = asked.images.iter().zip(&decided);
-        let decisions =
-            decisions.map(|(image, decision)| DecisionDocument::new(image, decision, &Needs::default()));
-        Ok(ExplainDocument { revision, namespace, decisions: decisions.collect() })
+        let decisions = decisions.map(|(image, decision)| DecisionDocument::new(image, decision, Vec::new()));
+        Ok(ExplainDocument { revision, namespace, decisions: decisions.collect(), stale })
     }
 }
 
 /// Where images run of which nobody says where.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-/// What the policy decides by the name of an image where nothing else can be looked up, and what it requires besides.
-pub fn by_name(policy: &Policy, image: &str, namespace: &str) -> DecisionDocument {
-    let (decision, unchecked) = admission::by_name(policy, image, namespace);
-    DecisionDocument::new(image, &decision, &unchecked)
+/// Why a policy was not set, or is not known to be.
+fn not_set(error: ProposeError) -> AdminError {
+    let unavailable = |why: String| AdminError::Unavailable(why);
+    match error {
+        ProposeError::NoLeader => {
+            unavailable(format!("the policy was not set: {NO_QUORUM}, then set it again"))
+        }
+        ProposeError::Busy => unavailable(format!("the policy was not set: {error}; try again")),
+        ProposeError::Unknown(why) => unavailable(format!(
+            "nobody knows whether the policy was set: {why}. `trow policy get` says it once there is a quorum again; \
+             to set the same policy once more changes nothing if it was"
+        )),
+        other => other.into(),
+    }
 }
 
 fn unreadable(invalid: Vec<Invalid>) -> Vec<String> {

@@ -13,9 +13,10 @@ use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
+use trow_api::policy::Invalid;
 
 use super::{Failure, reach};
-use crate::admin::NO_QUORUM;
+use crate::admin::{NO_QUORUM, POLICY_INVALID};
 
 /// Where the admin token lies when nobody says where: of `trow serve`, of `trow dev`.
 const TOKEN_FILES: [&str; 2] = ["./data/cluster/admin.token", "./trow-dev/cluster/admin.token"];
@@ -56,13 +57,16 @@ pub enum Unanswered {
     /// It refused.
     #[error("{0}")]
     Refused(String),
+    /// It refused a policy, which is wrong in these places.
+    #[error("{}", .0.iter().map(Invalid::to_string).collect::<Vec<_>>().join("\n"))]
+    Invalid(Vec<Invalid>),
 }
 
 impl From<Unanswered> for Failure {
     fn from(error: Unanswered) -> Self {
         match error {
-            Unanswered::Refused(_) => Failure::Failed(error.to_string()),
-            _ => Failure::Unanswered(error.to_string()),
+            Unanswered::Refused(_) | Unanswered::Invalid(_) => Failure::Failed(error.to_string()),
+            Unanswered::NoServer { .. } | Unanswered::NoQuorum(_) => Failure::Unanswered(error.to_string()),
         }
     }
 }
@@ -207,9 +211,11 @@ impl Client {
 
     /// What an answer says that is none.
     fn refusal(&self, status: StatusCode, body: &[u8]) -> Unanswered {
-        let said: Option<String> =
-            serde_json::from_slice::<serde_json::Value>(body).ok().as_ref().and_then(messages);
-        match (status, said) {
+        let answer = serde_json::from_slice::<serde_json::Value>(body).ok();
+        if let Some(invalid) = answer.as_ref().and_then(wrong_places) {
+            return Unanswered::Invalid(invalid);
+        }
+        match (status, answer.as_ref().and_then(messages)) {
             (StatusCode::UNAUTHORIZED, _) => Unanswered::Refused(match &self.token {
                 Some(token) => format!(
                     "the server does not accept the admin token in {}: name the admin.token of its cluster \
@@ -241,6 +247,18 @@ fn messages(answer: &serde_json::Value) -> Option<String> {
     let errors = answer.get("errors")?.as_array()?.iter();
     let messages: Option<Vec<&str>> = errors.map(|error| error.get("message")?.as_str()).collect();
     messages.filter(|messages| !messages.is_empty()).map(|messages| messages.join("\n"))
+}
+
+/// The places of a policy that an answer calls wrong; none when it says something else.
+fn wrong_places(answer: &serde_json::Value) -> Option<Vec<Invalid>> {
+    let errors = answer.get("errors")?.as_array()?.iter();
+    let places: Option<Vec<Invalid>> = errors
+        .map(|error| {
+            let detail = error.get("detail").filter(|_| error["code"] == POLICY_INVALID)?;
+            serde_json::from_value(detail.clone()).ok()
+        })
+        .collect();
+    places.filter(|places| !places.is_empty())
 }
 
 fn strange(error: serde_json::Error) -> Unanswered {

@@ -1,39 +1,56 @@
 //! `trow policy`: which images may run.
 //!
-//! Always holds: what is printed by `get` can be set again. Never does: decide anything that the server or the
-//! library does not.
+//! Always holds: what is printed by `get` can be set again; what no quorum confirmed is marked, and ends with 3. Never
+//! does: decide anything that the server or the library does not.
 
 mod diff;
+mod offline;
+mod refused;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use trow_api::policy::{self as language, Invalid, LENGTH_MAX, Policy as Rules};
+use trow_api::policy::{self as language, LENGTH_MAX, Policy as Rules};
 
 use super::client::Client;
-use super::{Failure, Output, Server, Table, block_on, counted, note, print, print_json, print_line};
+use super::{
+    Failure, Output, Server, Table, Unanswered, block_on, counted, note, print, print_json, print_line,
+};
 use crate::admin::document::policy::{
     DecisionDocument, ExplainDocument, ExplainRequest, PolicyDocument, PolicySetDocument,
 };
-use crate::admin::policy::{DEFAULT_NAMESPACE, by_name};
+use crate::admin::policy::DEFAULT_NAMESPACE;
 
 /// What the first line of a printed policy begins with; it is left out when one is read.
 const REVISION: &str = "# revision: ";
+
+/// Who gets an answer that no quorum confirmed is told so.
+const STALE: &str = "no quorum: this is what the node remembers, and it may have been replaced since; `trow cluster \
+    status` names the nodes to start";
 
 /// `trow policy`.
 #[derive(Debug, Subcommand)]
 pub enum Policy {
     /// Print the policy, with its revision as a comment in the first line
+    #[command(after_help = WITHOUT_QUORUM)]
     Get {
         #[command(flatten)]
         common: Common,
     },
     /// Set the policy; when this returns, every node that can be reached decides by it
     #[command(after_help = "\
-An invalid policy is refused as a whole, and every wrong place is named with its line and column. A configuration \
-of Trow before version 1 with an image_validation block is converted. docs/policy.md describes the language.")]
+An invalid policy is refused as a whole, and every wrong place is named with its line and column; with --output \
+json also as {\"errors\":[{\"field\",\"line\",\"column\",\"why\"}]}. A configuration of Trow before version 1 with an \
+image_validation block is converted. docs/policy.md describes the language.
+
+To change what somebody else may be changing too: `trow policy get > policy.yaml`, edit it, look at it with `trow \
+policy diff policy.yaml`, and set it with --revision and the number in its first line. If somebody was faster, exit \
+code 1, and nothing changes.
+
+Without a quorum nothing is set: exit code 3. If the quorum is lost meanwhile nobody knows whether it was set, which \
+is said; to set the same policy again changes nothing if it was.")]
     Set {
         /// The policy, YAML or JSON; - for standard input
         file: PathBuf,
@@ -43,7 +60,8 @@ of Trow before version 1 with an image_validation block is converted. docs/polic
         #[command(flatten)]
         common: Common,
     },
-    /// Show in which lines a file differs from the policy that is set
+    /// Show in which lines a file differs from the policy that is set: - is there now, + is in the file
+    #[command(after_help = WITHOUT_QUORUM)]
     Diff {
         /// The policy, YAML or JSON; - for standard input
         file: PathBuf,
@@ -52,9 +70,17 @@ of Trow before version 1 with an image_validation block is converted. docs/polic
     },
     /// Say of each image whether it may run; exit code 1 when any is denied, 2 when the file is no policy
     #[command(after_help = "\
-With --file no server is needed. What only a registry knows, whether an image exists, is replicated or is signed, is \
-then not looked up: the output says what must hold, and the image counts as allowed. A denial counts in every mode, \
-also where images run all the same since the mode is warn or audit.")]
+A denial counts in every mode, also where images run all the same since the mode is warn or audit.
+
+With --file no server is needed: `trow policy test --file policy.yaml --config trow.toml IMAGE…` tests a policy in CI. \
+--config and --hostname say what this registry is called, so that images that come through it are decided about as \
+the cluster decides; name there also the addresses of nodes by which machines pull. What only the registry knows, \
+whether an image exists, its tag resolves, it is replicated or signed, is not looked up: the output says that it is \
+needed, and the image counts as allowed. With --assume what is named is taken to be so, everything else not to be so, \
+and the image is denied for want of it.
+
+Exit codes: 0 all are allowed; 1 any is denied; 2 the file is no policy, or something was typed wrongly; 3 no server \
+answers, or no quorum confirmed what was printed. A script that wants a denial compares with 1.")]
     Test {
         /// As a Pod names them: nginx, quay.io/org/app:1.2, registry.k8s.io/pause@sha256:…
         #[arg(required = true, value_name = "IMAGE")]
@@ -63,11 +89,14 @@ also where images run all the same since the mode is warn or audit.")]
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
         #[command(flatten)]
+        known: offline::Known,
+        #[command(flatten)]
         place: Place,
         #[command(flatten)]
         common: Common,
     },
     /// Say which rule decides about an image, and what to do; exit code 0 whatever that is
+    #[command(after_help = WITHOUT_QUORUM)]
     Explain {
         /// As a Pod names it
         image: String,
@@ -84,6 +113,11 @@ also where images run all the same since the mode is warn or audit.")]
     /// Print the JSON Schema of policies, for editors
     Schema,
 }
+
+/// What those that only ask say of it.
+const WITHOUT_QUORUM: &str = "\
+Without a quorum a node answers from what it remembers: marked as stale, with exit code 3. The webhook decides by that \
+for webhook.max_staleness, 5 minutes unless it is set, and then denies.";
 
 /// What every command takes that asks a server.
 #[derive(Debug, Args)]
@@ -109,7 +143,9 @@ impl Policy {
             Policy::Get { common } => get(&common),
             Policy::Set { file, revision, common } => set(&file, revision, &common),
             Policy::Diff { file, common } => difference(&file, &common),
-            Policy::Test { images, file, place, common } => test(images, file.as_deref(), place, &common),
+            Policy::Test { images, file, known, place, common } => {
+                test(images, file.as_deref(), &known, place, &common)
+            }
             Policy::Explain { image, place, common } => explain(image, place, &common),
             Policy::Convert { file } => convert(&file),
             Policy::Schema => {
@@ -141,10 +177,9 @@ fn named(file: &Path) -> String {
     if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
 }
 
-/// Every wrong place of a file. A file that cannot be used ends otherwise than what is denied by one that can.
-fn invalid(file: &Path, invalid: &[Invalid]) -> Failure {
-    let places: Vec<String> = invalid.iter().map(|invalid| format!("{}: {invalid}", named(file))).collect();
-    Failure::Usage(places.join("\n"))
+/// The end of a command that has printed its answer: of one that is stale another than of what is so.
+fn ended(printed: Result<(), Failure>, stale: bool) -> Result<(), Failure> {
+    if stale { Err(Failure::Unanswered(STALE.to_owned()).after(printed)) } else { printed }
 }
 
 fn current(client: &Client) -> Result<PolicyDocument, Failure> {
@@ -153,22 +188,30 @@ fn current(client: &Client) -> Result<PolicyDocument, Failure> {
 
 fn get(common: &Common) -> Result<(), Failure> {
     let policy = current(&common.server.client()?)?;
-    match (common.output, &policy.document) {
+    let stale = if policy.stale { ", stale: no quorum confirmed it" } else { "" };
+    let printed = match (common.output, &policy.document) {
         (Output::Json, _) => print_json(&policy),
         (Output::Table, Some(document)) => {
             let revision = policy.revision.unwrap_or_default();
             let end = if document.ends_with('\n') { "" } else { "\n" };
-            print(format!("{REVISION}{revision}\n{document}{end}").as_bytes())
+            print(format!("{REVISION}{revision}{stale}\n{document}{end}").as_bytes())
         }
-        (Output::Table, None) => print_line("# no policy is set: every image is allowed"),
-    }
+        (Output::Table, None) => print_line(&format!("# no policy is set: every image is allowed{stale}")),
+    };
+    ended(printed, policy.stale)
 }
 
 fn set(file: &Path, revision: Option<u64>, common: &Common) -> Result<(), Failure> {
     let text = read(file)?;
     let client = common.server.client()?;
     let path = revision.map_or_else(|| "policy".to_owned(), |revision| format!("policy?revision={revision}"));
-    let set: PolicySetDocument = block_on(async { Ok(client.send(Method::PUT, &path, text).await?) })?;
+    let set = block_on(async { Ok(client.send::<PolicySetDocument>(Method::PUT, &path, text).await) })?;
+    let set = set.map_err(|error| match error {
+        Unanswered::Invalid(wrong) => {
+            Failure::Failed(refused::text(file, &wrong)).after(refused::print(common.output, &wrong))
+        }
+        other => refused::otherwise(common.output, other),
+    })?;
     match common.output {
         Output::Json => print_json(&set),
         Output::Table => {
@@ -185,21 +228,23 @@ fn set(file: &Path, revision: Option<u64>, common: &Common) -> Result<(), Failur
 
 fn difference(file: &Path, common: &Common) -> Result<(), Failure> {
     let text = read(file)?;
-    let wrong = |wrong: Vec<Invalid>| invalid(file, &wrong);
+    let wrong = |wrong| refused::unusable(file, wrong, common.output);
     // Compared is what would be set.
     let text = language::convert(&text).map_err(wrong)?.unwrap_or(text);
     Rules::parse(&text).map_err(wrong)?;
     let policy = current(&common.server.client()?)?;
     let lines = diff::lines(policy.document.as_deref().unwrap_or_default(), &text);
-    match common.output {
+    let printed = match common.output {
         Output::Json => print_json(&serde_json::json!({
             "revision": policy.revision,
             "differs": !lines.is_empty(),
             "lines": lines,
+            "stale": policy.stale,
         })),
         Output::Table if lines.is_empty() => Ok(()),
         Output::Table => print_line(&lines.join("\n")),
-    }
+    };
+    ended(printed, policy.stale)
 }
 
 fn ask(client: &Client, images: Vec<String>, place: Place) -> Result<ExplainDocument, Failure> {
@@ -208,14 +253,19 @@ fn ask(client: &Client, images: Vec<String>, place: Place) -> Result<ExplainDocu
     block_on(async { Ok(client.send(Method::POST, "policy/explain", question).await?) })
 }
 
-fn test(images: Vec<String>, file: Option<&Path>, place: Place, common: &Common) -> Result<(), Failure> {
+fn test(
+    images: Vec<String>,
+    file: Option<&Path>,
+    known: &offline::Known,
+    place: Place,
+    common: &Common,
+) -> Result<(), Failure> {
     let decided = match file {
         Some(file) => {
-            let policy = Rules::parse(&read(file)?).map_err(|wrong| invalid(file, &wrong))?;
+            let wrong = |wrong| refused::unusable(file, wrong, common.output);
+            let policy = Rules::parse(&read(file)?).map_err(wrong)?;
             policy.warnings().iter().for_each(|warning| note(&format!("warning: {warning}")));
-            let namespace = place.namespace;
-            let decisions = images.iter().map(|image| by_name(&policy, image, &namespace)).collect();
-            ExplainDocument { revision: None, namespace, decisions }
+            known.decide(policy, &images, place.namespace)?
         }
         None => ask(&common.server.client()?, images, place)?,
     };
@@ -223,6 +273,18 @@ fn test(images: Vec<String>, file: Option<&Path>, place: Place, common: &Common)
         Output::Json => print_json(&decided)?,
         Output::Table => print_line(&shown(&decided.decisions).to_string())?,
     }
+    match verdict(&decided) {
+        // It would be another code.
+        Err(denied) if decided.stale => {
+            note(&denied);
+            ended(Ok(()), true)
+        }
+        verdict => ended(verdict, decided.stale),
+    }
+}
+
+/// Whether all are allowed.
+fn verdict(decided: &ExplainDocument) -> Result<(), Failure> {
     let denied: Vec<&str> = decided
         .decisions
         .iter()
@@ -252,23 +314,25 @@ fn shown(decisions: &[DecisionDocument]) -> Table {
 
 fn explain(image: String, place: Place, common: &Common) -> Result<(), Failure> {
     let decided = ask(&common.server.client()?, vec![image], place)?;
-    match (common.output, decided.decisions.as_slice()) {
+    let printed = match (common.output, decided.decisions.as_slice()) {
         (Output::Table, [decision]) => print_line(&explained(&decided, decision)),
         _ => print_json(&decided),
-    }
+    };
+    ended(printed, decided.stale)
 }
 
 fn explained(decided: &ExplainDocument, decision: &DecisionDocument) -> String {
     let revision = decided.revision.map_or_else(|| "-".to_owned(), |revision| revision.to_string());
+    let stale = if decided.stale { ", stale: no quorum confirmed it" } else { "" };
     format!(
-        "image      {}\nnamespace  {}\nverdict    {}\nmode       {}\nrule       {}\nwhy        {}\nrevision   {revision}",
+        "image      {}\nnamespace  {}\nverdict    {}\nmode       {}\nrule       {}\nwhy        {}\nrevision   {revision}{stale}",
         decision.name, decided.namespace, decision.verdict, decision.mode, decision.rule, decision.why,
     )
 }
 
 fn convert(file: &Path) -> Result<(), Failure> {
     let text = read(file)?;
-    match language::convert(&text).map_err(|wrong| invalid(file, &wrong))? {
+    match language::convert(&text).map_err(|wrong| refused::unusable(file, wrong, Output::Table))? {
         Some(converted) => print(converted.as_bytes()),
         None => Err(Failure::Failed(format!("{}: there is no image_validation block in it", named(file)))),
     }

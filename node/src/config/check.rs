@@ -168,7 +168,8 @@ fn files(config: &Config, r: &mut Reader) {
     }
 }
 
-fn names(config: &Config, r: &mut Reader) {
+/// Checks the names under which a node is called.
+pub(super) fn names(config: &Config, r: &mut Reader) {
     let webhook = &config.webhook;
     for (key, names) in
         [("server.hostnames", &config.server.hostnames), ("webhook.hostnames", &webhook.hostnames)]

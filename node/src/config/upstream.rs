@@ -114,7 +114,12 @@ pub(super) fn rules(config: &Config, r: &mut Reader) {
             );
         }
     }
-    for (prefix, host) in &upstream.prefixes {
+    prefixes(config, r);
+}
+
+/// Checks the names that stand for registries.
+pub(super) fn prefixes(config: &Config, r: &mut Reader) {
+    for (prefix, host) in &config.upstream.prefixes {
         let key = shown(&["prefixes".to_owned(), prefix.clone()]);
         if config.server.hostnames.iter().any(|own| own.parse().is_ok_and(|own: Host| own == *host)) {
             r.problem(key.clone(), format!("{host} is this registry itself, by server.hostnames"));

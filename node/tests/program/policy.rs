@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::json;
+
 use crate::dev::Dev;
 use crate::run::{Node, ask, put_index, trow, trow_json};
 
@@ -82,9 +84,12 @@ fn a_policy_is_set_read_compared_and_asked() {
     let offline = &offline["decisions"][0];
     assert_eq!(
         (&offline["why"], &offline["unchecked"]),
-        (&"if exists".into(), &serde_json::json!(["exists"]))
+        (&"if exists: this needs the registry".into(), &serde_json::json!(["exists"]))
     );
-    assert!(offline["message"].as_str().unwrap().ends_with(": if exists"), "{offline}");
+    assert!(
+        offline["message"].as_str().unwrap().ends_with(": if exists: this needs the registry"),
+        "{offline}"
+    );
     node.cli(&["policy", "set", &required]).expect(0);
     let missing = node.cli(&["policy", "test", &ours]).expect(1);
     assert!(missing.out.contains("there is no such image"), "{}", missing.out);
@@ -118,6 +123,19 @@ fn what_is_wrong_with_a_policy_is_named_and_nothing_changes() {
         assert!(said.contains("line 4, column 12: allow[0].image: "), "{said}");
     }
     assert!(node.cli(&["policy", "get"]).expect(0).out.contains("no policy is set"));
+    // Programs are told as well, each with the code that people see.
+    let as_json = ["--output", "json"];
+    let set = node.with_server(&[&["policy", "set", &wrong], &as_json[..]].concat());
+    let diff = node.with_server(&[&["policy", "diff", &wrong], &as_json[..]].concat());
+    let test = ["policy", "test", "--file", &wrong, "nginx", "--output", "json"].map(str::to_owned);
+    for (typed, code) in [(&set[..], 1), (&diff[..], 2), (&test[..], 2)] {
+        let said = trow_json(typed, code);
+        let errors = said["errors"].as_array().unwrap();
+        let places = errors.iter().map(|error| json!([error["field"], error["line"], error["column"]]));
+        let places: Vec<_> = places.collect();
+        assert_eq!(places, [json!(["defalt", 2, 1]), json!(["allow[0].image", 4, 12])], "{typed:?}");
+        assert!(errors[0]["why"].as_str().unwrap().starts_with("there is no such field"), "{said}");
+    }
 
     let odd = write(dir.path(), "odd.yaml", "version: 1\ndefault: deny\nallow: [{image: nginx}]\n");
     let said = node.cli(&["policy", "set", &odd]).expect(0).err;
@@ -133,6 +151,9 @@ fn what_is_wrong_with_a_policy_is_named_and_nothing_changes() {
     assert!(node.cli(&["policy", "get"]).expect(0).out.ends_with(&converted));
     assert_eq!(node.cli(&["policy", "diff", &old]).expect(0).out, "", "compared is what would be set");
     trow(&["policy", "convert", &odd]).expect(1);
+    let late = node.with_server(&[&["policy", "set", &odd, "--revision", "1"], &as_json[..]].concat());
+    let late = &trow_json(&late, 1)["errors"][0];
+    assert!(late["line"].is_null() && late["why"].as_str().unwrap().contains("not 1"), "{late}");
 
     let large = write(dir.path(), "large.yaml", &format!("version: 1\n#{}\n", "x".repeat(1 << 20)));
     let said = node.cli(&["policy", "set", &large]).expect(1).err;
@@ -145,7 +166,51 @@ fn what_is_wrong_with_a_policy_is_named_and_nothing_changes() {
 }
 
 #[test]
-fn every_node_decides_by_a_policy_once_it_is_set() {
+fn offline_an_image_is_decided_about_as_the_cluster_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = "version: 1\ndefault: deny\nallow:\n  - image: docker.io/library/nginx\n  - image: trow.test/**\n    \
+                  require: [exists, resolves]\ndeny: [{image: quay.io/**}]\n";
+    let policy = write(dir.path(), "policy.yaml", policy);
+    // Of a machine that has these files.
+    let config = "[server]\nhostnames = [\"trow.test\"]\ntls.cert = \"/nowhere/a\"\ntls.key = \"/nowhere/b\"\n[prefixes]\n\
+                  hub = \"docker.io\"\n";
+    let config = write(dir.path(), "trow.toml", config);
+    let test =
+        |more: &[&str], code| trow(&[&["policy", "test", "--file", &policy], more].concat()).expect(code);
+    let known = ["--config", &config];
+
+    for (image, unknown, code) in [
+        ("trow.test/hub/nginx", 0, 0),
+        ("trow.test:5000/f/docker.io/library/nginx", 1, 0),
+        ("trow.test/f/quay.io/a", 0, 1),
+    ] {
+        // Without its names, an image of this registry is somebody else's.
+        test(&[image], unknown);
+        test(&[&[image], &known[..]].concat(), code);
+    }
+    test(&["trow.test/f/quay.io/a", "--hostname", "trow.test"], 1);
+    test(&["10.0.0.1:5000/f/docker.io/library/nginx", "--hostname", "10.0.0.1:5000", "--hostname", "b"], 0);
+
+    // What only the registry knows is named, or stated.
+    let ours = "trow.test/app:1";
+    let needed = test(&[ours], 0).out;
+    assert!(needed.contains("if exists, resolves: this needs the registry"), "{needed}");
+    test(&[ours, "--assume", "exists,resolves"], 0);
+    let missing = test(&[ours, "--assume", "exists"], 1).out;
+    assert!(missing.contains("its tag 1 is not there"), "{missing}");
+    assert!(test(&[ours, "--assume", "none"], 1).out.contains("there is no such image"));
+    let unknown = test(&[ours, "--assume", "signedBy=release"], 2).err;
+    assert!(unknown.contains("the policy has no such key"), "{unknown}");
+    test(&[ours, "--assume", "exist"], 2);
+
+    let misspelt = write(dir.path(), "misspelt.toml", "[server]\nhostname = [\"a\"]\n");
+    assert!(test(&[ours, "--config", &misspelt], 2).err.contains("there is no such setting"));
+    let told = trow(&["policy", "test", ours, "--config", &config]).expect(2);
+    assert!(told.err.contains("--file"), "{}", told.err);
+}
+
+#[test]
+fn every_node_decides_by_a_policy_once_it_is_set_and_remembers_it_without_a_quorum() {
     let dir = tempfile::tempdir().unwrap();
     let dev = Dev::start(dir.path(), 3);
     for round in 0..5 {
@@ -159,5 +224,46 @@ fn every_node_decides_by_a_policy_once_it_is_set() {
                 "round {round}, node {node}: {said}"
             );
         }
+    }
+    dev.kill(1);
+    dev.kill(2);
+    remembers(&dev, dir.path());
+}
+
+/// The first node, alone, says what it knows of the policy, and that it may not be so any more.
+fn remembers(dev: &Dev, dir: &Path) {
+    let other = write(dir, "other.yaml", "version: 1\ndefault: allow\n");
+    let asked = [
+        &["policy", "get"][..],
+        &["policy", "diff", &other],
+        &["policy", "test", "a.example/x"],
+        &["policy", "explain", "a.example/r4:1"],
+    ];
+    // Each waits for a quorum; they do so at the same time.
+    let unset = std::thread::scope(|scope| {
+        for asked in asked {
+            scope.spawn(move || {
+                let told = dev.cli(0, &[asked, &["--output", "json"]].concat()).expect(3);
+                let stale: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+                assert_eq!((&stale["stale"], stale["revision"].is_u64()), (&true.into(), true), "{stale}");
+                assert!(told.err.contains("no quorum"), "{asked:?}: {}", told.err);
+            });
+        }
+        scope.spawn(|| {
+            let printed = dev.cli(0, &["policy", "get"]).expect(3).out;
+            let first = printed.lines().next().unwrap();
+            assert!(first.starts_with("# revision: ") && first.ends_with(", stale: no quorum confirmed it"));
+            assert!(printed.ends_with("a.example/r4}]\n"), "{printed}");
+        });
+        dev.cli(0, &["policy", "set", &other]).expect(3).err
+    });
+    // It may have been sent to a leader that died: that it is not known, or not made, is said by nodes' names.
+    assert!(
+        unset.contains("the policy was not set: ")
+            || unset.contains("nobody knows whether the policy was set: "),
+        "{unset}"
+    );
+    for node in &dev.nodes {
+        assert!(!unset.contains(node["node_id"].as_str().unwrap()), "{unset}");
     }
 }

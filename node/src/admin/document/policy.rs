@@ -1,7 +1,7 @@
 //! What administration says of the policy, in JSON.
 
 use serde::{Deserialize, Serialize};
-use trow_api::policy::{Decision, Needs};
+use trow_api::policy::Decision;
 
 /// `GET policy`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -12,6 +12,9 @@ pub struct PolicyDocument {
     pub document: Option<String>,
     /// What is odd about it.
     pub warnings: Vec<String>,
+    /// Whether it is what this node remembers, since no quorum confirmed it.
+    #[serde(default)]
+    pub stale: bool,
 }
 
 /// The answer to `PUT policy`.
@@ -47,6 +50,9 @@ pub struct ExplainDocument {
     pub namespace: String,
     /// In the order in which the images were named.
     pub decisions: Vec<DecisionDocument>,
+    /// Whether the policy is the one that this node remembers, since no quorum confirmed it.
+    #[serde(default)]
+    pub stale: bool,
 }
 
 /// What is decided about an image.
@@ -78,12 +84,13 @@ pub struct DecisionDocument {
 
 impl DecisionDocument {
     /// About what was named as `image`.
-    pub fn new(image: &str, decision: &Decision, unchecked: &Needs) -> Self {
+    pub fn new(image: &str, decision: &Decision, unchecked: Vec<String>) -> Self {
         let listed = decision.rule.listed();
-        let unchecked = unchecked.words();
         // What was not looked up is not said to be so.
-        let why =
-            if unchecked.is_empty() { decision.why.clone() } else { format!("if {}", unchecked.join(", ")) };
+        let why = match unchecked.as_slice() {
+            [] => decision.why.clone(),
+            needed => format!("if {}: this needs the registry", needed.join(", ")),
+        };
         let decision = &Decision { why, ..decision.clone() };
         DecisionDocument {
             image: image.to_owned(),
