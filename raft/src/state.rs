@@ -9,6 +9,7 @@
 //! reading clocks, unlinking files.
 
 mod apply;
+mod branches;
 mod error;
 mod export;
 mod file;

@@ -9,14 +9,17 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase as _, StorageBackend};
 
 use super::StateError;
+use super::branches::Branches;
 use super::key::Table;
 use super::pending::Pending;
 use crate::consensus::disk::{DiskFile, Synced, Syncs};
 use crate::consensus::reserve::Reserve;
 use crate::planted::{Planted, Variant};
 
-/// Bytes of pages that redb keeps in memory. The kernel caches the file too.
-const CACHE: usize = 24 << 20;
+/// Bytes of pages that redb keeps in memory, of any kind. The trees' inner pages are kept below it
+/// ([`Branches`]), and the kernel caches the file too: more of what was read at random is asked for
+/// again too seldom to be worth it, and makes each read slower.
+const CACHE: usize = 12 << 20;
 
 /// Makes a new file with all its tables, without the reserve: it is only a copy, and must not take
 /// what the log may need.
@@ -43,7 +46,7 @@ pub(super) fn open(
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file)?;
         builder.create_with_backend(Unsynced(FileBackend::new(options)?))?
     } else if let Some(reserve) = reserve {
-        let inner = DiskFile::open(file, reserve.clone())?;
+        let inner = Branches::new(DiskFile::open(file, reserve.clone())?);
         builder.create_with_backend(Synced { inner, syncs: Syncs::default() })?
     } else {
         builder.create(file)?
