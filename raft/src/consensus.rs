@@ -6,6 +6,7 @@
 
 pub(crate) mod align;
 pub(crate) mod apply_cost;
+mod background;
 pub(crate) mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;

@@ -18,6 +18,7 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{Mutex, watch};
 
 use super::apply_cost::ApplyCost;
+use super::background;
 use super::disk::fatal;
 use super::meter::Meter;
 use super::reserve::Reserve;
@@ -210,7 +211,7 @@ impl Machine {
                 flushed.wait_for(|flushed| last.is_none_or(|last| *flushed > last)).await.ok()?;
             }
             let began = Instant::now();
-            let saved = tokio::task::spawn_blocking(move || state.save()).await;
+            let saved = background::run("checkpoint", move || state.save()).await;
             machine.0.meter.checkpoint(began.elapsed());
             match saved {
                 Ok(Ok(saved)) => Some(saved),
