@@ -4,6 +4,7 @@
 //! and the Raft network. Always holds: what was acknowledged is durable in the log; the state on
 //! disk never runs ahead of it. Nothing outside this module and `metadata` names an openraft type.
 
+pub(crate) mod ahead;
 pub(crate) mod align;
 pub(crate) mod apply_cost;
 mod background;

@@ -12,7 +12,7 @@ mod writer;
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use openraft::alias::LogIdOf;
 use openraft::entry::RaftEntry;
@@ -22,6 +22,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use redb::{Database, StorageBackend};
 use tokio::sync::{oneshot, watch};
 
+use super::ahead::Ahead;
 use super::disk::{DiskFile, Synced, Syncs};
 use super::reserve::Reserve;
 use super::types::{LogId, TypeConfig, Vote};
@@ -54,6 +55,7 @@ pub(crate) struct LogStore {
     db: Arc<Database>,
     writer: Arc<Writer>,
     syncs: Syncs,
+    ahead: Arc<OnceLock<Ahead>>,
 }
 
 impl LogStore {
@@ -71,7 +73,13 @@ impl LogStore {
         let db = Arc::new(db);
         let memory = Arc::new(Memory::new(table::load(&db)?));
         let writer = Arc::new(Writer::start(db.clone(), memory.clone(), syncs.clone(), planted)?);
-        Ok(LogStore { memory, db, writer, syncs })
+        Ok(LogStore { memory, db, writer, syncs, ahead: Arc::default() })
+    }
+
+    /// From now on `ahead` is told what is appended.
+    pub(crate) fn tell(&self, ahead: Ahead) {
+        // It is told once; a second one would look for the same rows.
+        let _ = self.ahead.set(ahead);
     }
 
     /// Whether this node ever voted or stored an entry.
@@ -172,8 +180,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = super::types::Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let entries: Vec<_> = entries.into_iter().collect();
+        if let Some(ahead) = self.ahead.get() {
+            ahead.look(&entries);
+        }
         let entries: Vec<_> =
-            entries.into_iter().map(|entry| (entry.log_id(), wire::encode_entry(&entry))).collect();
+            entries.iter().map(|entry| (entry.log_id(), wire::encode_entry(entry))).collect();
         let bytes = self.memory.append(&entries);
         self.writer.send(Op::Append { entries, committed: self.memory.take_committed(), bytes, callback })
     }

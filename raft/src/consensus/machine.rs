@@ -117,6 +117,12 @@ impl Machine {
         }
     }
 
+    /// Gives the rows as they are when it is asked, as long as anybody else has the machine.
+    pub(super) fn rows(&self) -> impl Fn() -> Option<View> + Send + use<> {
+        let inner = Arc::downgrade(&self.0);
+        move || inner.upgrade().map(|inner| Machine(inner).view())
+    }
+
     /// The index applied; changes with each batch.
     pub(crate) fn applied(&self) -> watch::Receiver<u64> {
         self.0.applied.subscribe()

@@ -12,6 +12,7 @@ use super::{
     InitializeError, Inner, Metadata, OpenError, Settings, boot, complaints, install, leader, leadership,
     propose, reads, receive, row, upkeep,
 };
+use crate::consensus::ahead::Ahead;
 use crate::consensus::align;
 use crate::consensus::log_store::LogStore;
 use crate::consensus::machine::Machine;
@@ -60,6 +61,7 @@ impl Metadata {
         let path = dir.join("state");
         let machine = Machine::open(&path, log.flushed(), settings.planted, Some(reserve.clone()))
             .map_err(|error| OpenError::State { path, why: error.to_string() })?;
+        log.tell(Ahead::of(&machine).map_err(io(dir.clone()))?);
         if machine.applied_any() && !log.is_used() {
             return Err(OpenError::LogLost { path: dir.join("log.redb") });
         }

@@ -3,6 +3,7 @@
 //! It never changes and never blocks the writer, but keeps memory and pages of the file, so it is
 //! for the length of a request and not longer.
 
+mod ahead;
 mod cached;
 mod policy;
 

@@ -1,6 +1,6 @@
 //! What a read or a change costs, counted in reads of the file, when there is little and when there is much.
 //!
-//! redb keeps nothing of the file in memory here, so that each page that is looked at is counted.
+//! redb keeps nothing of the file in memory here, or little, so that each page that is looked at is counted.
 
 use std::io;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use redb::backends::InMemoryBackend;
 
 use super::super::{State, View, file};
 use super::bench::{Bench, manifest, put, repo, tag};
+use crate::command::Command;
 use crate::name::Tag;
 use crate::planted::Planted;
 
@@ -105,4 +106,42 @@ fn one_tag_costs_a_way_down_the_tree_however_many_there_are() {
     };
     let (of_few, of_many) = (reads(&few, &few_reads, one(500)), reads(&many, &many_reads, one(15_000)));
     assert!(of_many <= of_few + 3, "{of_many} reads among many, {of_few} among few");
+}
+
+/// The new manifest of this number, under a tag of its own.
+fn new_manifest(number: usize) -> Command {
+    put("r", &manifest(&format!("m{number}"), &[], &[]), &[&name(number)])
+}
+
+#[test]
+fn what_was_looked_for_ahead_is_not_read_from_the_file_by_apply() {
+    let counter = Arc::new(AtomicU64::new(0));
+    let backend = Counting { inner: InMemoryBackend::new(), reads: counter.clone() };
+    // Room for some pages, and not for all.
+    let state = State::on(file::on(backend, 512 << 10).unwrap(), Planted::NONE).unwrap();
+    let mut bench = Bench::born_in(state, 1, 1);
+    let before: Vec<_> = (0..4_000).map(|number| bench.entry(new_manifest(number))).collect();
+    bench.state.apply(&before).unwrap();
+    bench.state.checkpoint().unwrap();
+    let mut cost = |numbers: std::ops::Range<usize>, ahead: bool| {
+        let mut reads = 0;
+        for number in numbers {
+            // Others are asked for meanwhile, so that nothing is in memory by chance.
+            bench.state.view().unwrap().tags(&repo("r"), None, 4_000).unwrap();
+            for other in 0..400 {
+                let digest = manifest(&format!("m{}", other * 10), &[], &[]).digest;
+                bench.state.view().unwrap().body(&digest).unwrap().unwrap();
+            }
+            let command = new_manifest(number);
+            if ahead {
+                bench.state.view().unwrap().look_ahead(&command).unwrap();
+            }
+            let before = counter.load(Ordering::Relaxed);
+            bench.done(command);
+            reads += counter.load(Ordering::Relaxed) - before;
+        }
+        reads
+    };
+    let (without, with) = (cost(10_000..10_020, false), cost(10_020..10_040, true));
+    assert!(with + 10 <= without, "{with} reads for 20 manifests that were looked for, {without} for others");
 }
