@@ -79,7 +79,7 @@ impl FromStr for ImageName {
     fn from_str(text: &str) -> Result<Self, InvalidImage> {
         let invalid = |why: &dyn fmt::Display| InvalidImage::new(text, why);
         // What a container runtime takes for the id of something it has already says nothing of where that is from.
-        if is_id(text.strip_prefix("sha256:").unwrap_or(text)) {
+        if is_id(text) {
             return Err(invalid(&"it is the id of an image, which does not say where it is from"));
         }
         let (named, digest) = match text.split_once('@') {
@@ -112,9 +112,14 @@ impl FromStr for ImageName {
     }
 }
 
-/// Whether it is the 64 digits that images have as their ids.
+/// Whether it is the 64 digits that images have as their ids; or what a runtime takes for the beginning of one, so that
+/// `sha256:0a` runs whichever image of that id a node has, and is no tag of a repository `sha256`.
 fn is_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    let is_hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    match text.strip_prefix("sha256:") {
+        Some(digits) => !digits.is_empty() && is_hex(digits),
+        None => text.len() == 64 && is_hex(text),
+    }
 }
 
 impl fmt::Display for Image {
@@ -196,10 +201,24 @@ mod tests {
     #[test]
     fn the_id_of_an_image_is_no_name() {
         let id = "0a".repeat(32);
-        for text in [id.clone(), format!("sha256:{id}")] {
-            assert!(text.parse::<ImageName>().unwrap_err().to_string().contains("the id of an image"));
+        // A node's runtime looks for an image by the beginning of its id as well.
+        let begun = [1, 12, 63].map(|digits| format!("sha256:{}", &id[..digits]));
+        for text in begun.into_iter().chain([id.clone(), format!("sha256:{id}"), format!("sha256:{id}0")]) {
+            let why = text.parse::<ImageName>().unwrap_err().to_string();
+            assert!(why.contains("the id of an image"), "{text}: {why}");
         }
-        assert!(format!("acme/{id}").parse::<ImageName>().is_ok());
+        for text in [
+            &format!("acme/{id}"),
+            &id[..63],
+            "sha256:v1",
+            "sha256:0A",
+            "sha256",
+            "acme/sha256:0a",
+            "sha1:0a",
+        ] {
+            assert!(text.parse::<ImageName>().is_ok(), "{text}");
+        }
+        assert!("sha256:".parse::<ImageName>().is_err());
     }
 
     #[test]

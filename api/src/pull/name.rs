@@ -5,6 +5,7 @@
 //! repository names have no colon and host names no underscore.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -82,9 +83,19 @@ impl FromStr for Host {
         if name.len() > 200 || !name.split('.').all(label) || !port.is_none_or(number) {
             return Err(InvalidHost);
         }
+        // Some resolvers take 127.1 or 0x7f.1 for the address 127.0.0.1, which rules and settings name in one way.
+        if is_number(name.rsplit('.').next().unwrap_or(name)) && name.parse::<Ipv4Addr>().is_err() {
+            return Err(InvalidHost);
+        }
         let name = if port.is_none() && DOCKER_TOO.contains(&name) { DOCKER } else { &*lower };
         Ok(Host(name.into()))
     }
+}
+
+/// Whether a label is one that only addresses end with.
+fn is_number(label: &str) -> bool {
+    let hex = label.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    hex || label.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// A repository of an upstream registry.
@@ -184,8 +195,22 @@ mod tests {
             "a.",
             "host:",
             ":5000",
+            "127.1",
+            "127.1:5000",
+            "127.0.0.01",
+            "127.0.0.1.",
+            "127.0.0.256",
+            "1.2.3.4.5",
+            "2130706433",
+            "0x7f000001:5000",
+            "0x7f.1",
+            "0x",
+            "registry.1",
         ] {
             assert!(bad.parse::<Host>().is_err(), "{bad:?} accepted");
+        }
+        for good in ["127.0.0.1", "10.0.0.1:5000", "1.example", "0x7f.example", "a.0x7g", "f", "localhost"] {
+            assert!(good.parse::<Host>().is_ok(), "{good:?} refused");
         }
     }
 }
