@@ -167,6 +167,12 @@ impl Policy {
         (self.told(decision), needs)
     }
 
+    /// The decision about the image, if it is a denial by a rule for such names.
+    pub(crate) fn denied(&self, image: &ImageName, namespace: &str) -> Option<Decision> {
+        let scope = self.scope(namespace);
+        scope.denies(image).then(|| self.told(decide::granted(scope, image).0))
+    }
+
     /// Whether the rule that decides about the image requires a digest by itself, and not since all images need one.
     pub(crate) fn rule_requires_digest(&self, image: &ImageName, namespace: &str) -> bool {
         let ruling = self.scope(namespace).ruling(image);

@@ -99,7 +99,8 @@ impl Judge {
 /// What the names of an image decide as long as nothing is looked up, and what must be so besides, by the names whose
 /// rules require it.
 ///
-/// What a rule denies is denied under every name. What a rule requires of content of ours it requires under every name
+/// What a rule denies is denied under every name; of an upstream's image that nobody named by ours, if the rule is about
+/// that upstream. What a rule requires of content of ours it requires under every name
 /// as well, while a name of ours that no rule allows says nothing about the one that is judged.
 pub(super) fn by_names<'m>(
     policy: &Policy,
@@ -119,6 +120,15 @@ pub(super) fn by_names<'m>(
             }
             _ if !needs.is_empty() => required.push((name, needs)),
             _ => {}
+        }
+    }
+    for here in &meant.here {
+        let denied = policy.denied(&here.name, namespace);
+        let denied = denied.filter(|decision| {
+            decision.rule.listed().is_some_and(|listed| here.is_meant_by(&listed.pattern))
+        });
+        if let Some(decision) = denied {
+            return (decision, Vec::new());
         }
     }
     let (decision, needs) = policy.decide_by_name(&meant.judged, namespace);
@@ -150,7 +160,8 @@ mod tests {
     /// Whether the policy lets the image run by its name, and how often something is required of it.
     fn judged(policy: &str, image: &str) -> (bool, Vec<String>) {
         let policy = Policy::parse(policy).unwrap();
-        let names = Names::new(&["trow.test".to_owned()], &Prefixes::default());
+        let prefixes = Prefixes::from([("hub".parse().unwrap(), "docker.io".parse().unwrap())]);
+        let names = Names::new(&["trow.test".to_owned()], &prefixes);
         let others = ["127.0.0.1:25100".to_owned()];
         let meant = names.meant(&image.parse().unwrap(), &others).unwrap();
         let (decision, required) = by_names(&policy, "default", &meant);
@@ -195,6 +206,57 @@ mod tests {
             assert_eq!(judged(policy, OURS[0]), (true, vec![]), "{policy}");
             assert!(!judged(policy, OURS[2]).0, "{policy}");
         }
+    }
+
+    #[test]
+    fn a_denial_of_either_spelling_denies_both() {
+        let named = |pattern: &str| format!("version: 1\ndefault: allow\ndeny: [{{image: {pattern:?}}}]");
+        let spellings = [
+            "nginx:1",
+            "docker.io:443/library/nginx:1",
+            "trow.test/f/docker.io/library/nginx:1",
+            "trow.test/f/docker.io/nginx:1",
+            "trow.test:5000/f/docker.io/nginx:1",
+            "127.0.0.1:25100/f/docker.io/nginx:1",
+            "trow.test/f/127.0.0.1__25100/f/docker.io/nginx:1",
+            "trow.test/hub/nginx:1",
+        ];
+        for pattern in [
+            "docker.io/library/nginx",
+            "docker.io/**",
+            "trow.test/f/docker.io/library/nginx",
+            "trow.test/f/docker.io/nginx:1",
+            "trow.test/f/docker.io/**",
+            "127.0.0.1:25100/f/*.io/library/*",
+            "trow.test/hub/nginx",
+            "trow.test/hub/library/*",
+        ] {
+            for image in spellings {
+                assert!(!judged(&named(pattern), image).0, "{image} by {pattern}");
+            }
+            for other in
+                ["trow.test/acme/nginx:1", "quay.io/library/nginx:1", "trow.test/f/quay.io/library/nginx:1"]
+            {
+                let denied = pattern.contains("*.io") && other.contains("quay.io");
+                assert_eq!(judged(&named(pattern), other).0, !denied, "{other} by {pattern}");
+            }
+        }
+        // What is denied by any name of ours is not every image that could be pulled through us.
+        for pattern in ["trow.test/**", "trow.test/f/**", "trow.test/*/*/**", "trow.test/**/nginx"] {
+            assert!(judged(&named(pattern), "nginx:1").0, "{pattern}");
+            assert!(!judged(&named(pattern), "trow.test/f/docker.io/nginx:1").0, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_nobody_says_is_ours_is_allowed_nothing_of_an_upstreams() {
+        let of_quay = "version: 1\ndefault: deny\nallow: [{image: quay.io/**}]";
+        assert!(judged(of_quay, "trow.test/f/quay.io/a:1").0);
+        assert!(judged(of_quay, "trow.test:25100/f/quay.io/a:1").0);
+        assert!(!judged(of_quay, "trow.test:31000/f/quay.io/a:1").0);
+        let but_bad = "version: 1\ndefault: allow\ndeny: [{image: quay.io/bad}]";
+        assert!(!judged(but_bad, "trow.test:31000/f/quay.io/bad:1").0);
+        assert!(judged(but_bad, "trow.test:31000/f/quay.io/a:1").0);
     }
 
     #[test]

@@ -59,6 +59,10 @@ impl Rules {
         self.ranked.get(self.index.find(segments, tag)?)
     }
 
+    fn is_empty(&self) -> bool {
+        self.ranked.is_empty()
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.ranked.len()
@@ -96,6 +100,12 @@ impl Scope {
             allow: none(),
             deny: none(),
         }
+    }
+
+    /// Whether the rule that decides about the image denies it.
+    pub(super) fn denies(&self, image: &ImageName) -> bool {
+        // Most lists of denials are short, and looked at for more names than the one that is judged.
+        !self.deny.is_empty() && self.ruling(image).is_some_and(|ruling| ruling.verdict == Verdict::Deny)
     }
 
     /// The rule that decides about the image.

@@ -24,6 +24,12 @@ impl Prefixes {
     pub fn get(&self, name: &RepoName) -> Option<Host> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
+
+    /// The names that stand for a registry.
+    pub(crate) fn of(&self, host: &Host) -> Vec<RepoName> {
+        let prefixes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        prefixes.iter().filter(|(_, of)| *of == host).map(|(name, _)| name.clone()).collect()
+    }
 }
 
 impl<const N: usize> From<[(RepoName, Host); N]> for Prefixes {

@@ -93,6 +93,11 @@ impl Resolver {
         }
     }
 
+    /// The prefixes that stand for a registry.
+    pub(crate) fn prefixes_of(&self, host: &Host) -> Vec<String> {
+        self.prefixes.of(host).iter().map(ToString::to_string).collect()
+    }
+
     /// The path below `/v2/` that a path means which has the name of a registry before it, as Docker's
     /// daemon asks a mirror whose URL has a path: `/hub/v2/library/nginx/…`, or `/f/docker.io/v2/…`.
     pub(crate) fn moved(&self, path: &str) -> Option<String> {

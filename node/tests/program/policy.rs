@@ -172,7 +172,7 @@ fn offline_an_image_is_decided_about_as_the_cluster_does() {
                   require: [exists, resolves]\ndeny: [{image: quay.io/**}]\n";
     let policy = write(dir.path(), "policy.yaml", policy);
     // Of a machine that has these files.
-    let config = "[server]\nhostnames = [\"trow.test\"]\ntls.cert = \"/nowhere/a\"\ntls.key = \"/nowhere/b\"\n[prefixes]\n\
+    let config = "[server]\nhostnames = [\"trow.test\", \"trow.test:5000\"]\ntls.cert = \"/nowhere/a\"\ntls.key = \"/nowhere/b\"\n[prefixes]\n\
                   hub = \"docker.io\"\n";
     let config = write(dir.path(), "trow.toml", config);
     let test =
