@@ -225,7 +225,10 @@ mod tests {
                 assert!(pattern(first).specificity() > pattern(second).specificity(), "{first} {second}");
             }
         }
-        assert_eq!(pattern("a.b/x-*").specificity(), pattern("a.b/*-x").specificity());
+        for (first, second) in [("a.b/x-*", "a.b/*-x"), ("a.b/*x*", "a.b/x*"), ("a.b/c:*1*", "a.b/c:1*")] {
+            assert_eq!(pattern(first).specificity(), pattern(second).specificity(), "{first} {second}");
+        }
+        assert!(pattern("a.b/x*y").specificity() > pattern("a.b/*x*").specificity());
     }
 
     #[test]

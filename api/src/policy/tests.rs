@@ -2,6 +2,7 @@ use trow_raft::Digest;
 
 use super::*;
 
+mod facts;
 mod model;
 mod random;
 mod table;

@@ -1,85 +1,69 @@
-//! What a policy should decide, found by looking at every rule: written apart from what it judges, for tests.
+//! What a policy decides, found by looking at every rule as the guide describes it: written apart from what it judges.
 
-use std::cmp::Ordering;
+use super::random::{Image, Known, Model, Rule};
 
-/// A policy as the tests make it up.
-#[derive(Clone, Debug)]
-pub struct Model {
-    /// Whether each denies, and its pattern; those that allow may require a digest, or say that none is needed.
-    pub rules: Vec<(bool, String, Option<bool>)>,
-    pub default_allows: bool,
-    pub forbidden: Vec<String>,
-    pub require_digest: bool,
-}
-
-/// An image: host and path, tag, and whether a digest is written.
-pub type Seen<'a> = (&'a str, Option<&'a str>, bool);
-
-impl Model {
-    /// Whether it is allowed, and what decides: which of the rules, or another part of the policy.
-    pub fn decide(&self, (name, tag, digest): Seen<'_>) -> (bool, Result<usize, &'static str>) {
-        let matching = (0..self.rules.len()).filter(|rule| matches(&self.rules[*rule].1, name, tag));
-        let winner = matching.reduce(|best, rule| if self.beats(rule, best) { rule } else { best });
-        let by = winner.ok_or("default");
-        if winner.map_or(!self.default_allows, |rule| self.rules[rule].0) {
-            return (false, by);
+/// The mode, whether the image is allowed, and what decides.
+pub fn decide(model: &Model, namespace: &str, image: &Image, known: &Known) -> (&'static str, bool, String) {
+    let mut overrides = model.overrides.iter().enumerate();
+    let over = overrides.find(|(_, (names, _))| names.iter().any(|name| like(name, namespace)));
+    let over = over.map(|(at, (_, part))| (format!("namespaces[{at}]."), part));
+    let parts: Vec<_> = over.into_iter().chain([(String::new(), &model.top)]).collect();
+    let denies = !parts.iter().find_map(|(_, part)| part.allows).unwrap_or(false);
+    // By default, unless a rule does better, as every one that matches does.
+    let none = Rule::default();
+    let mut best: ((Vec<usize>, _, _), _, _) =
+        ((vec![], 0, usize::from(denies)), &none, "default".to_owned());
+    for (denies, list) in ["allow", "deny"].into_iter().enumerate() {
+        let stated = parts.iter().find_map(|(at, part)| Some((at, part.lists[denies].as_ref()?)));
+        let Some((at, rules)) = stated else { continue };
+        for (index, rule) in rules.iter().enumerate().rev() {
+            let rank = (rule.path.iter().map(|one| weight(one)).collect(), weight(rule.tag), denies);
+            let tagged = rule.tag.is_empty() || image.tag.is_some_and(|tag| like(rule.tag, tag));
+            if rank >= best.0 && tagged && below(&rule.path, &image.name) {
+                best = (rank, rule, format!("{at}{list}[{index}] {:?}", rule.pattern()));
+            }
         }
-        if tag.is_some_and(|tag| self.forbidden.iter().any(|glob| covers(glob.as_bytes(), tag.as_bytes()))) {
-            return (false, Err("forbidTags"));
-        }
-        let required = winner.and_then(|rule| self.rules[rule].2).unwrap_or(self.require_digest);
-        if required && !digest { (false, Err("requireDigest")) } else { (true, by) }
     }
-
-    fn beats(&self, rule: usize, other: usize) -> bool {
-        let [(path, tag), (other_path, other_tag)] = [rule, other].map(|rule| parts(&self.rules[rule].1));
-        let weights = |path: Vec<&str>| path.into_iter().map(weight).collect::<Vec<i64>>();
-        let order = weights(path).cmp(&weights(other_path)).then(tag.map(weight).cmp(&other_tag.map(weight)));
-        order.then(self.rules[rule].0.cmp(&self.rules[other].0)) == Ordering::Greater
-    }
-}
-
-fn parts(pattern: &str) -> (Vec<&str>, Option<&str>) {
-    match pattern.rfind(':') {
-        Some(at) if !pattern[at..].contains('/') => {
-            (pattern[..at].split('/').collect(), Some(&pattern[at + 1..]))
-        }
-        _ => (pattern.split('/').collect(), None),
+    let ((.., denies), rule, by) = best;
+    let mode = parts.iter().find_map(|(_, part)| part.mode).unwrap_or("enforce");
+    let forbidden = parts.iter().find_map(|(_, part)| part.forbidden.as_ref());
+    let forbidden = forbidden.into_iter().flatten().find(|tag| image.tag.is_some_and(|is| like(tag, is)));
+    let digest = rule.digest.or_else(|| parts.iter().find_map(|(_, part)| part.digest)).unwrap_or(false);
+    let stands = || known.tag.flatten().is_some_and(|is| image.digest.is_none_or(|written| written == is));
+    let is_met = |need: &&str| match *need {
+        "exists" => known.exists == Some(true),
+        "replicated" => known.copies == Some(true),
+        _ => image.tag.is_none() || stands(),
+    };
+    let mut signers = known.signers.iter().flatten();
+    let signed = rule.signed_by.is_empty() || signers.any(|key| rule.signed_by.contains(key));
+    match forbidden {
+        _ if denies == 1 => (mode, false, by),
+        Some(tag) => (mode, false, format!("forbidTags {tag:?}")),
+        None if digest && image.digest.is_none() => (mode, false, "requireDigest".to_owned()),
+        None => (mode, signed && rule.require.iter().all(is_met), by),
     }
 }
 
-fn weight(segment: &str) -> i64 {
-    match segment {
-        "**" => -1,
-        some if some.contains('*') => some.chars().filter(|c| *c != '*').count() as i64,
-        _ => i64::MAX,
+fn weight(part: &str) -> usize {
+    match part {
+        "" => 0,
+        "**" => 1,
+        _ if part.contains('*') => 2 + part.replace('*', "").len(),
+        _ => usize::MAX,
     }
 }
 
-fn matches(pattern: &str, name: &str, tag: Option<&str>) -> bool {
-    let (path, wanted) = parts(pattern);
-    let name: Vec<&str> = name.split('/').collect();
-    let tagged = wanted.is_none_or(|glob| tag.is_some_and(|tag| covers(glob.as_bytes(), tag.as_bytes())));
-    tagged && follows(&path, &name)
-}
-
-fn follows(path: &[&str], name: &[&str]) -> bool {
-    match (path, name) {
-        ([], name) => name.is_empty(),
-        (["**"], name) => !name.is_empty(),
-        (["**", rest @ ..], name) => (0..=name.len()).any(|skip| follows(rest, &name[skip..])),
-        ([one, rest @ ..], [first, others @ ..]) => {
-            covers(one.as_bytes(), first.as_bytes()) && follows(rest, others)
-        }
-        (_, []) => false,
+fn below(path: &[&str], name: &[&str]) -> bool {
+    match path {
+        [] => name.is_empty(),
+        ["**"] => !name.is_empty(),
+        ["**", rest @ ..] => (0..=name.len()).any(|skipped| below(rest, &name[skipped..])),
+        [one, rest @ ..] => !name.is_empty() && like(one, name[0]) && below(rest, &name[1..]),
     }
 }
 
-fn covers(glob: &[u8], text: &[u8]) -> bool {
-    match (glob, text) {
-        ([], text) => text.is_empty(),
-        ([b'*', rest @ ..], text) => (0..=text.len()).any(|skip| covers(rest, &text[skip..])),
-        ([first, rest @ ..], [also, others @ ..]) => first == also && covers(rest, others),
-        (_, []) => false,
-    }
+fn like(glob: &str, text: &str) -> bool {
+    let Some((begin, rest)) = glob.split_once('*') else { return glob == text };
+    text.strip_prefix(begin).is_some_and(|text| (0..=text.len()).any(|taken| like(rest, &text[taken..])))
 }
