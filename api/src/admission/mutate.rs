@@ -2,11 +2,11 @@
 //! the name that it has in this one.
 //!
 //! Always holds: what was rewritten is not rewritten again; the tag stays beside the digest, so that rules for tags
-//! hold; the image as it was written is in an annotation; only what is there, and what the policy may let run, is
-//! rewritten. Never does: touch templates, which whoever keeps them elsewhere would see as changed, or mirror Pods,
+//! hold; the image as it was written is in an annotation, which says nothing else that anybody wrote into it; only
+//! what is there, and what the policy may let run, is rewritten. Never does: touch templates, which whoever keeps them elsewhere would see as changed, or mirror Pods,
 //! which a kubelet shows of what it runs anyway.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -36,13 +36,10 @@ pub(super) async fn patch(judge: &Judge, case: Case<'_>, pod: &Value, images: &[
     let rewritten: Vec<Option<String>> = stream::iter(rewritings).buffered(AT_ONCE).collect().await;
     let rewritten = images.iter().zip(rewritten).filter_map(|(named, image)| Some((named, image?)));
     let rewritten: Vec<(&Named, String)> = rewritten.filter(|(named, image)| named.image != *image).collect();
-    if rewritten.is_empty() {
-        return Vec::new();
-    }
     let replace =
         |(named, image): &(&Named, String)| json!({ "op": "replace", "path": named.pointer, "value": image });
     let mut operations: Vec<Value> = rewritten.iter().map(replace).collect();
-    operations.push(annotate(pod, annotations, rewritten.iter().map(|(named, _)| *named)));
+    operations.extend(annotate(judge, case, pod, annotations, rewritten.iter().map(|(named, _)| *named)));
     operations
 }
 
@@ -72,24 +69,48 @@ fn at_mirror(mirror: &Host, written: &ImageName, meant: &Meant) -> Option<ImageN
     is_direct.then(|| ImageName { host: mirror.clone(), path: upstream.local().clone(), ..written.clone() })
 }
 
-/// Records what was written, beside what an earlier rewriting recorded of containers that the Pod has.
+/// Records what was written, beside what an earlier rewriting recorded; none when the Pod has that already.
 fn annotate<'n>(
+    judge: &Judge,
+    case: Case<'_>,
     pod: &Value,
     annotations: Option<&Value>,
     rewritten: impl Iterator<Item = &'n Named>,
-) -> Value {
-    let earlier = annotations.and_then(|all| all.get(ORIGINAL_IMAGES)).and_then(Value::as_str);
+) -> Option<Value> {
+    let recorded = annotations.and_then(|all| all.get(ORIGINAL_IMAGES));
+    let earlier = recorded.and_then(Value::as_str);
     let earlier = earlier.and_then(|text| serde_json::from_str::<BTreeMap<String, String>>(text).ok());
-    let mut originals = earlier.unwrap_or_default();
-    let places: HashSet<String> = images::of_pod(pod).iter().map(Named::place).collect();
-    originals.retain(|place, _| places.contains(place));
+    let mut originals = earlier.clone().unwrap_or_default();
+    // Whoever makes a Pod writes its annotations as well.
+    let images: HashMap<String, String> =
+        images::of_pod(pod).into_iter().map(|named| (named.place(), named.image)).collect();
+    originals.retain(|place, original| {
+        images.get(place).is_some_and(|image| may_have_been(judge, case, original, image))
+    });
     originals.extend(rewritten.map(|named| (named.place(), named.image.clone())));
-    let originals = json!(originals).to_string();
-    match annotations {
-        Some(Value::Object(_)) => {
-            let path = format!("/metadata/annotations/{}", ORIGINAL_IMAGES.replace('/', "~1"));
-            json!({ "op": "add", "path": path, "value": originals })
+    let path = format!("/metadata/annotations/{}", ORIGINAL_IMAGES.replace('/', "~1"));
+    match (recorded, annotations) {
+        (None, _) if originals.is_empty() => None,
+        (Some(_), _) if earlier.as_ref() == Some(&originals) && !originals.is_empty() => None,
+        (Some(_), _) if originals.is_empty() => Some(json!({ "op": "remove", "path": path })),
+        (_, Some(Value::Object(_))) => {
+            Some(json!({ "op": "add", "path": path, "value": json!(originals).to_string() }))
         }
-        _ => json!({ "op": "add", "path": "/metadata/annotations", "value": { ORIGINAL_IMAGES: originals } }),
+        _ => {
+            let annotations = json!({ ORIGINAL_IMAGES: json!(originals).to_string() });
+            Some(json!({ "op": "add", "path": "/metadata/annotations", "value": annotations }))
+        }
     }
+}
+
+/// Whether a rewriting can have made `image` of `original`: it is the same one, whose digest was added or that is named
+/// as it is in this registry.
+fn may_have_been(judge: &Judge, case: Case<'_>, original: &str, image: &str) -> bool {
+    let meant = |text| judge.meant(text, case.others);
+    let (Ok((_, before)), Ok((written, now))) = (meant(original), meant(image)) else { return false };
+    let (before, now) = (before.judged, now.judged);
+    let same = (&before.host, &before.path, &before.tag) == (&now.host, &now.path, &now.tag);
+    let pinned = before.digest.is_none() && now.digest.is_some();
+    let moved = written.host != now.host;
+    same && (pinned || (moved && before.digest == now.digest))
 }

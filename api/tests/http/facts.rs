@@ -211,21 +211,62 @@ async fn a_rewritten_pod_keeps_what_was_recorded_before() {
     let webhook = Webhook::start(&registry).await;
     registry.push_image("app", "1", "layer").await;
     set_policy(&registry, "version: 1\ndefault: allow\nmutate: {tagToDigest: true}\n").await;
+    let digest = format!("sha256:{}", "0a".repeat(32));
     let mut review = reviews::of_image("trow.test/app:1");
     let containers = review.pointer_mut("/request/object/spec/containers").unwrap().as_array_mut().unwrap();
-    containers.push(json!({ "name": "sidecar", "image": "none.test/a:1" }));
+    containers.push(json!({ "name": "sidecar", "image": format!("none.test/a:1@{digest}") }));
+    containers.push(json!({ "name": "mirrored", "image": format!("trow.test/f/none.test/b:1@{digest}") }));
+    let web = ("containers/web", "trow.test/app:1");
     for (before, after) in [
+        // What was never one of its containers has no entry for long.
         (
-            // What was never one of its containers has no entry for long.
-            json!({ "containers/sidecar": "a:1", "containers/forged": "b:1", "initContainers/web": "c:1" })
+            json!({ "containers/sidecar": "none.test/a:1", "containers/forged": "b:1", "initContainers/web": "c:1" })
                 .to_string(),
-            json!({ "containers/sidecar": "a:1", "containers/web": "trow.test/app:1" }),
+            json!({ "containers/sidecar": "none.test/a:1", web.0: web.1 }),
         ),
-        ("not JSON".to_owned(), json!({ "containers/web": "trow.test/app:1" })),
+        // Nor has what cannot have been its image: another one, or one that had another digest.
+        (
+            json!({ "containers/sidecar": "a:1", "containers/mirrored": "none.test/b:1" }).to_string(),
+            json!({ "containers/mirrored": "none.test/b:1", web.0: web.1 }),
+        ),
+        (
+            json!({
+                "containers/sidecar": format!("none.test/a:1@{}", digest.replace("0a", "0b")),
+                "containers/mirrored": "none.test/b:2",
+                "containers/web": "quay.io/innocent:1",
+            })
+            .to_string(),
+            json!({ web.0: web.1 }),
+        ),
+        (json!({ "containers/sidecar": "NONE", "containers/mirrored": "" }).to_string(), json!({ web.0: web.1 })),
+        (json!({ "containers/sidecar": ["none.test/a:1"] }).to_string(), json!({ web.0: web.1 })),
+        ("not JSON".to_owned(), json!({ web.0: web.1 })),
     ] {
         review["request"]["object"]["metadata"]["annotations"]["trow.io/original-images"] = before.into();
         let (pod, _) = webhook.mutate(&review).await;
         let recorded = pod["metadata"]["annotations"]["trow.io/original-images"].as_str().unwrap();
         assert_eq!(serde_json::from_str::<Value>(recorded).unwrap(), after);
+        // What is recorded now is what is recorded when the Pod comes again.
+        let mut again = review.clone();
+        again["request"]["object"] = pod;
+        assert_eq!(webhook.mutate(&again).await.1, 0);
+    }
+    // A Pod of which nothing is rewritten keeps no entry that is not so.
+    let mut pinned = reviews::of_image(&format!("none.test/a:1@{digest}"));
+    for (before, after) in [
+        (json!({ "containers/web": "quay.io/innocent:1" }), None),
+        (json!({ "containers/web": "none.test/a:1" }), Some(json!({ "containers/web": "none.test/a:1" }))),
+        (
+            json!({ "containers/web": "none.test/a:1", "containers/x": "a:1" }),
+            Some(json!({ "containers/web": "none.test/a:1" })),
+        ),
+        (json!({}), None),
+    ] {
+        let recorded = before.to_string();
+        pinned["request"]["object"]["metadata"]["annotations"]["trow.io/original-images"] = recorded.into();
+        let (pod, _) = webhook.mutate(&pinned).await;
+        let recorded = pod["metadata"]["annotations"].get("trow.io/original-images");
+        let recorded = recorded.map(|text| serde_json::from_str::<Value>(text.as_str().unwrap()).unwrap());
+        assert_eq!(recorded, after, "{before}");
     }
 }

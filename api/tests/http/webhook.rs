@@ -100,7 +100,7 @@ impl Webhook {
     }
 }
 
-/// RFC 6902's `add` to an object and `replace`, which are all that are sent.
+/// RFC 6902's `add` to an object, `remove` from one, and `replace`, which are all that are sent.
 fn apply(object: &mut Value, operation: &Value) {
     let (path, value) = (operation["path"].as_str().unwrap(), operation["value"].clone());
     match operation["op"].as_str().unwrap() {
@@ -111,6 +111,12 @@ fn apply(object: &mut Value, operation: &Value) {
             parent
                 .expect("what is added to is there")
                 .insert(key.replace("~1", "/").replace("~0", "~"), value);
+        }
+        "remove" => {
+            let (parent, key) = path.rsplit_once('/').unwrap();
+            let parent = object.pointer_mut(parent).and_then(Value::as_object_mut).unwrap();
+            let removed = parent.remove(&key.replace("~1", "/").replace("~0", "~"));
+            removed.expect("what is removed is there");
         }
         other => panic!("{other}"),
     }
