@@ -20,6 +20,11 @@ use crate::signature::{Purpose, Repository, Verifier};
 
 /// Blobs whose holders are asked for at the same time.
 const AT_ONCE: usize = 16;
+/// The most manifests that are looked for in an index and those that it lists: whoever may push decides how many those
+/// are, and whoever may make a Pod how often they are looked for.
+const MANIFESTS_MAX: usize = 1000;
+/// The most blobs whose copies are looked for.
+const BLOBS_MAX: usize = 10_000;
 
 /// Where facts come from.
 #[derive(Clone)]
@@ -145,9 +150,15 @@ impl Sources {
         let absent =
             || Copies::Missing("there is no such image: correct its name, or push it first".to_owned());
         let Some(reference) = reference(of.image) else { return Ok(absent()) };
-        let blobs = match blobs(&self.metadata.local(), repo, &reference).map_err(failed)? {
-            Some(blobs) => blobs,
-            None => return Ok(absent()),
+        let (metadata, repo) = (self.metadata.clone(), repo.clone());
+        // A long walk, in which nothing is waited for, is taken where it holds up no other work.
+        let walk = tokio::task::spawn_blocking(move || blobs(&metadata.local(), &repo, &reference));
+        let walked = walk.await.map_err(|_| "this node is stopping".to_owned())?;
+        let blobs = match walked {
+            Ok(Some(blobs)) => blobs,
+            Ok(None) => return Ok(absent()),
+            Err(TooMuch::State(cause)) => return Err(failed(cause)),
+            Err(many) => return Err(many.to_string()),
         };
         let mut checks = stream::iter(blobs).map(|digest| self.copies(digest)).buffer_unordered(AT_ONCE);
         while let Some(copies) = checks.next().await {
@@ -220,12 +231,19 @@ fn own(view: &View, repo: &RepoName, reference: &Reference) -> Result<Option<Dig
     Ok(view.manifest(repo, &digest)?.map(|_| digest))
 }
 
+/// Why it is not known which blobs an image has.
+#[derive(Debug, thiserror::Error)]
+enum TooMuch {
+    #[error("it is an index of more than {MANIFESTS_MAX} manifests: require it of the images that it lists")]
+    Manifests,
+    #[error("it has more than {BLOBS_MAX} blobs: require it of the images that it lists")]
+    Blobs,
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
 /// The blobs of a manifest, and of those manifests that it lists and that are here; none without the manifest.
-fn blobs(
-    view: &View,
-    repo: &RepoName,
-    reference: &Reference,
-) -> Result<Option<BTreeSet<Digest>>, StateError> {
+fn blobs(view: &View, repo: &RepoName, reference: &Reference) -> Result<Option<BTreeSet<Digest>>, TooMuch> {
     let Some(root) = own(view, repo, reference)? else { return Ok(None) };
     let (mut seen, mut blobs) = (BTreeSet::from([root]), BTreeSet::new());
     let mut ahead = vec![root];
@@ -233,7 +251,13 @@ fn blobs(
         // What an index lists and is not here is pulled from nowhere, and needs no copies.
         let Some(row) = view.manifest(repo, &digest)? else { continue };
         blobs.extend(row.blobs);
+        if blobs.len() > BLOBS_MAX {
+            return Err(TooMuch::Blobs);
+        }
         ahead.extend(row.children.into_iter().filter(|child| seen.insert(*child)));
+        if seen.len() > MANIFESTS_MAX {
+            return Err(TooMuch::Manifests);
+        }
     }
     Ok(Some(blobs))
 }

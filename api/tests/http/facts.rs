@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
+use trow_api::Settings;
 use trow_api::pull::memory::Repo;
 use trow_api::pull::{PullError, UpstreamName};
 use trow_raft::Digest;
 
 use crate::reviews;
-use crate::support::{BOUND, IMAGE, Registry, image};
+use crate::support::{BOUND, CONFIG, IMAGE, INDEX, LAYER, Registry, image};
 use crate::webhook::{Webhook, first_image, set_policy};
 
 fn upstream_name(host: &str, repo: &str) -> UpstreamName {
@@ -268,5 +270,40 @@ async fn a_rewritten_pod_keeps_what_was_recorded_before() {
         let recorded = pod["metadata"]["annotations"].get("trow.io/original-images");
         let recorded = recorded.map(|text| serde_json::from_str::<Value>(text.as_str().unwrap()).unwrap());
         assert_eq!(recorded, after, "{before}");
+    }
+}
+
+#[tokio::test]
+async fn an_image_of_more_parts_than_are_looked_for_is_not_replicated() {
+    let registry = Registry::with(Settings { sparse: true, ..Settings::default() }).await;
+    let webhook = Webhook::start(&registry).await;
+    set_policy(&registry, &requiring(&["replicated"])).await;
+    let named = |count: usize, kind: &str| -> Vec<Value> {
+        let of = |n: usize| Digest::sha256(n.to_string().as_bytes()).to_string();
+        (0..count).map(|n| json!({ "mediaType": kind, "digest": of(n), "size": 1 })).collect()
+    };
+    let index = |count| json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": named(count, IMAGE) });
+    let image = |count| {
+        let config = json!({ "mediaType": CONFIG, "digest": Digest::sha256(b"0").to_string(), "size": 1 });
+        json!({ "schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": named(count, LAYER) })
+    };
+    for (tag, kind, manifest, why) in [
+        // The index is one of them, and what it lists is not here.
+        ("index", INDEX, index(999), None),
+        ("larger", INDEX, index(1000), Some("it is an index of more than 1000 manifests")),
+        ("image", IMAGE, image(10_001), Some("it has more than 10000 blobs")),
+    ] {
+        let put = registry.request(Method::PUT, &format!("/v2/app/manifests/{tag}"));
+        let put = put.header("content-type", kind).body(manifest.to_string()).send().await.unwrap();
+        assert_eq!(put.status(), 201, "{tag}");
+        let message = webhook.validate(&reviews::of_image(&format!("trow.test/app:{tag}"))).await;
+        match (&message, why) {
+            (None, None) => {}
+            (Some(message), Some(why)) => {
+                let unknown = format!("whether it is replicated could not be found out: {why}");
+                assert!(message.contains("denied by allow[0]") && message.contains(&unknown), "{message}");
+            }
+            _ => panic!("{tag}: {message:?}"),
+        }
     }
 }
