@@ -10,6 +10,8 @@ mod moved;
 mod node_config;
 #[path = "program/policy.rs"]
 mod policy;
+#[path = "program/policy_size.rs"]
+mod policy_size;
 #[path = "program/run.rs"]
 mod run;
 #[path = "program/typed.rs"]

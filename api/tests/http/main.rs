@@ -6,6 +6,7 @@ mod support;
 mod webhook;
 
 mod admission;
+mod bad_reviews;
 mod blobs;
 mod conditional;
 mod deletes;
@@ -17,6 +18,8 @@ mod hostile;
 mod kept;
 mod kinds;
 mod lists;
+mod logged;
+mod looks;
 mod manifests;
 mod model;
 mod names;

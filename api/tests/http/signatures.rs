@@ -356,3 +356,36 @@ async fn a_rule_lets_in_what_its_key_signed_and_nothing_else() {
         assert!(message.contains("no signature by release"), "{message}");
     }
 }
+
+/// What is remembered of an image is remembered by its digest, and never by a tag.
+#[tokio::test]
+async fn a_tag_that_was_moved_is_judged_by_what_it_stands_for_now() {
+    let (registry, _) = started().await;
+    let webhook = Webhook::start(&registry).await;
+    let other = Digest::sha256(b"[]");
+    let tagged = |digest: Digest| {
+        let mut repo = upstream(true, false);
+        repo.tags.insert("v1".parse().unwrap(), digest);
+        repo.manifests.insert(app(), (INDEX.into(), "{}".into()));
+        repo.manifests.insert(other, (INDEX.into(), "[]".into()));
+        repo
+    };
+    registry.upstreams.put(name(), tagged(app()));
+    webhook::set_policy(&registry, &signed_by(cosign!("rsa-2048.pub"))).await;
+    let by_tag = reviews::of_image("registry.example.com/acme/app:v1");
+    let pinned = reviews::of_image(&format!("registry.example.com/acme/app:v1@{APP}"));
+    for review in [&by_tag, &pinned] {
+        assert_eq!(webhook.validate(review).await, None);
+    }
+    registry.upstreams.put(name(), tagged(other));
+    let message = webhook.validate(&by_tag).await.expect("what was moved there is let in");
+    assert!(message.contains("it has no signature by acme-release"), "{message}");
+    assert_eq!(webhook.validate(&pinned).await, None, "what was judged is what runs");
+
+    // Whoever trusts the tag besides has that seen as well.
+    let allow = json!([{ "image": "**", "require": ["resolves"] }]);
+    webhook::set_policy(&registry, &json!({ "version": 1, "allow": allow }).to_string()).await;
+    let message = webhook.validate(&pinned).await.expect("the tag stands for another image");
+    assert!(message.contains(&format!("its tag v1 stands for {other} now")), "{message}");
+    assert_eq!(webhook.validate(&by_tag).await, None);
+}
