@@ -167,10 +167,11 @@ impl Policy {
         (self.told(decision), needs)
     }
 
-    /// The decision about the image, if it is a denial by a rule for such names.
-    pub(crate) fn denied(&self, image: &ImageName, namespace: &str) -> Option<Decision> {
+    /// The decision about an image by a name that nobody wrote, if it is a denial, and a rule of `deny` has the beginning
+    /// of its path without a star.
+    pub(crate) fn denied_below(&self, image: &ImageName, namespace: &str) -> Option<Decision> {
         let scope = self.scope(namespace);
-        scope.denies(image).then(|| self.told(decide::granted(scope, image).0))
+        scope.denies_below(image).then(|| self.told(decide::granted(scope, image).0))
     }
 
     /// Whether the rule that decides about the image requires a digest by itself, and not since all images need one.

@@ -123,7 +123,7 @@ pub(super) fn by_names<'m>(
         }
     }
     for here in &meant.here {
-        let denied = policy.denied(&here.name, namespace);
+        let denied = policy.denied_below(&here.name, namespace);
         let denied = denied.filter(|decision| {
             decision.rule.listed().is_some_and(|listed| here.is_meant_by(&listed.pattern))
         });

@@ -3,12 +3,13 @@
 //! Always holds: the order is that of specificity; of equally specific rules those that deny come first, then those
 //! that are written first.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Mode;
 use super::decision::{Listed, Rule, Verdict};
 use super::index::Index;
-use super::pattern::{Glob, ImagePattern};
+use super::pattern::{Glob, ImagePattern, Segment, Weight};
 use crate::pull::ImageName;
 
 /// What a rule that allows requires.
@@ -35,6 +36,8 @@ pub(super) struct Ruling {
 pub(super) struct Rules {
     ranked: Vec<Ruling>,
     index: Index,
+    /// What stands without a star after the hosts of patterns.
+    roots: HashSet<Box<str>>,
 }
 
 impl Ruling {
@@ -51,16 +54,16 @@ impl Rules {
         // Sorting is stable, so that the first written stays the first of its like.
         rules.sort_by_cached_key(|rule| rule.pattern.rank());
         let index = Index::new(rules.iter().map(|rule| &rule.pattern));
-        Rules { ranked: rules, index }
+        let roots = rules.iter().filter_map(|rule| match rule.pattern.segments().get(1) {
+            Some(Segment::One(glob)) if glob.weight() == Weight::Literal => Some(glob.as_str().into()),
+            _ => None,
+        });
+        Rules { roots: roots.collect(), index, ranked: rules }
     }
 
     /// The one that wins of those that match.
     fn of(&self, segments: &[&str], tag: Option<&str>) -> Option<&Ruling> {
         self.ranked.get(self.index.find(segments, tag)?)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.ranked.is_empty()
     }
 
     #[cfg(test)]
@@ -102,10 +105,12 @@ impl Scope {
         }
     }
 
-    /// Whether the rule that decides about the image denies it.
-    pub(super) fn denies(&self, image: &ImageName) -> bool {
-        // Most lists of denials are short, and looked at for more names than the one that is judged.
-        !self.deny.is_empty() && self.ruling(image).is_some_and(|ruling| ruling.verdict == Verdict::Deny)
+    /// Whether the rule that decides about the image denies it, if there is one that has the beginning of its path as it
+    /// is. Few have, and an image is asked about by many names.
+    pub(super) fn denies_below(&self, image: &ImageName) -> bool {
+        let root = image.path.as_str().split('/').next().unwrap_or_default();
+        self.deny.roots.contains(root)
+            && self.ruling(image).is_some_and(|ruling| ruling.verdict == Verdict::Deny)
     }
 
     /// The rule that decides about the image.
