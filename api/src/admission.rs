@@ -1,10 +1,11 @@
 //! Which images Kubernetes may run: the webhooks that its API servers ask.
 //!
 //! Owns how a review is read (`review`), which images of an object are judged (`images`) and under which names
-//! (`names`), whether this node may say what holds (`gate`), what rules need to know (`facts`), the decisions
-//! (`judge`), what is rewritten (`mutate`), and the answer (`reply`); and what is decided for those who only ask
-//! (`explain`, `offline`). Always holds: whatever goes wrong denies, with the reason; what changes no image passes,
-//! also while nothing else does. Never does: keep anything of a review, or say what the policy is.
+//! (`names`), whether this node may say what holds (`gate`) and whether it stood still (`pause`), what rules need to
+//! know (`facts`), the decisions (`judge`), what is rewritten (`mutate`), and the answer (`reply`); and what is
+//! decided for those who only ask (`explain`, `offline`). Always holds: whatever goes wrong denies, with the reason;
+//! what changes no image passes, also while nothing else does. Never does: keep anything of a review, or say what the
+//! policy is.
 
 mod explain;
 mod facts;
@@ -15,6 +16,7 @@ mod metrics;
 mod mutate;
 mod names;
 mod offline;
+mod pause;
 mod reply;
 mod review;
 
@@ -64,6 +66,8 @@ const SHORT: usize = 256 << 10;
 const REVIEW_WAIT: Duration = Duration::from_secs(2);
 /// How long facts are looked for, at most: API servers wait 10 s unless they are told otherwise.
 const FACTS: Duration = Duration::from_secs(5);
+/// How often it is looked what holds, when that has changed once it is decided.
+const LOOKS: usize = 3;
 /// How many characters of a text are logged.
 const LOGGED: usize = 256;
 /// Images of a review for which an event is logged each.
@@ -202,33 +206,48 @@ impl Webhooks {
     }
 
     async fn judged(&self, webhook: Webhook, review: Reviewed<'_>) -> Result<Answer, Error> {
-        let standing = match self.gate.standing().await {
-            Ok(standing) => standing,
-            Err(Closed::State(cause)) => return Err(Error::internal(&cause)),
-            Err(Closed::Because(_)) if webhook == Webhook::Mutate => return Ok(Answer::default()),
+        match self.by_what_holds(webhook, &review).await {
+            Ok(answer) => Ok(answer),
+            Err(Closed::State(cause)) => Err(Error::internal(&cause)),
+            Err(Closed::Because(_)) if webhook == Webhook::Mutate => Ok(Answer::default()),
             Err(Closed::Because(why)) => {
                 self.metrics.decided("deny", "noQuorum".to_owned());
                 let (uid, user) = (review.uid, brief(&review.asked.user_info.username));
                 let namespace = brief(review.asked.namespace());
                 tracing::warn!(uid, user, namespace, why, "a review is denied unjudged");
-                return Ok(Answer::deny(why));
+                Ok(Answer::deny(why))
             }
-        };
-        let others = self.judge.others(&standing.policy)?;
-        let case = Case {
-            standing: &standing,
-            namespace: review.asked.namespace(),
-            others: &others,
-            purpose: if review.asked.is_dry_run() { Purpose::Try } else { Purpose::Run },
-            deadline: (Instant::now() + review.patience).into(),
-        };
-        if webhook == Webhook::Mutate {
-            let patch = mutate::patch(&self.judge, case, &review.asked.object, review.images).await;
-            return Ok(Answer { patch, ..Answer::default() });
         }
-        let decisions = self.judge.decide(case, review.images).await;
-        self.record(&review, &standing, &decisions);
-        Ok(verdict(&standing, review.images, &decisions))
+    }
+
+    /// Decides by what holds; again if it does not any more once that is done, which takes as long as facts are
+    /// looked for. What the last look saw was so after the review had come, whatever came then.
+    async fn by_what_holds(&self, webhook: Webhook, review: &Reviewed<'_>) -> Result<Answer, Closed> {
+        let mut look = self.gate.look().await?;
+        let deadline = (Instant::now() + review.patience).into();
+        let mut looks = 1;
+        loop {
+            let standing = &look.standing;
+            let others = self.judge.others(&standing.policy).map_err(Closed::State)?;
+            let case = Case {
+                standing,
+                namespace: review.asked.namespace(),
+                others: &others,
+                purpose: if review.asked.is_dry_run() { Purpose::Try } else { Purpose::Run },
+                deadline,
+            };
+            if webhook == Webhook::Mutate {
+                let patch = mutate::patch(&self.judge, case, &review.asked.object, review.images).await;
+                return Ok(Answer { patch, ..Answer::default() });
+            }
+            let decisions = self.judge.decide(case, review.images).await;
+            if self.gate.still_holds(&look)? || looks == LOOKS {
+                self.record(review, standing, &decisions);
+                return Ok(verdict(standing, review.images, &decisions));
+            }
+            look = self.gate.look().await?;
+            looks += 1;
+        }
     }
 
     /// Counts the decisions, and leaves an event of each in the log.

@@ -2,19 +2,29 @@
 //!
 //! A quorum confirms, within 200 ms, that what is applied here is as new as anything acknowledged; without one,
 //! the policy that is here holds for as long as the last confirmation is younger than `webhook.max_staleness`.
-//! Always holds: a node that was cut off, stopped or started without a quorum longer than that lets nothing in,
-//! and says how to get out; how long it is cut off is measured from a confirmed read, by a clock that nobody
-//! sets. Never does: take a heartbeat for a confirmation, which a leader without a quorum sends as well.
+//! A node that stood still itself gives the quorum [`RETURN`] to be found again before it goes by what it has.
+//! Always holds: a node that was cut off, stopped or started without a quorum longer than `max_staleness` lets
+//! nothing in, and says how to get out; how long that is, is measured from when a confirmed read was asked for, by
+//! a clock that nobody sets and that goes on in a sleep, and once more when the decision is made. Never does: take
+//! a heartbeat for a confirmation, which a leader without a quorum sends as well.
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use trow_raft::{Metadata, StateError};
 
+use super::pause::{Moment, Watch};
 use crate::policy::Policy;
 
 /// How long a review waits for a quorum.
 const CONFIRM: Duration = Duration::from_millis(200);
+/// How long after a pause of this process a review waits for one. Until then what failed is more likely to be what
+/// the pause left behind, such as connections that the others closed, than that there is no quorum; and a policy may
+/// have been set without this node. Longer than an election takes, shorter than API servers wait.
+const RETURN: Duration = Duration::from_secs(3);
 /// How often a node without reviews asks for a confirmation: at least, and at most.
 const IDLE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(500));
 /// How long such a question waits: nobody waits for it.
@@ -24,8 +34,11 @@ const IDLE_CONFIRM: Duration = Duration::from_secs(1);
 pub(super) struct Gate {
     metadata: Metadata,
     max_staleness: Duration,
+    watch: Arc<Watch>,
+    /// How long after a pause it is waited for a quorum.
+    patience: Duration,
     /// When a read that was then confirmed was asked for.
-    confirmed: Mutex<Option<Instant>>,
+    confirmed: Mutex<Option<Moment>>,
     parsed: tokio::sync::Mutex<Option<Parsed>>,
 }
 
@@ -46,6 +59,12 @@ pub(super) struct Standing {
     pub(super) stale: Option<Duration>,
 }
 
+/// What held at a moment.
+pub(super) struct Look {
+    pub(super) standing: Standing,
+    asked: Moment,
+}
+
 /// Why there is none.
 #[derive(Debug)]
 pub(super) enum Closed {
@@ -63,29 +82,62 @@ const WAY_OUT: &str = "bring back a majority of Trow's nodes; if Pods that they 
 impl Gate {
     /// A gate that keeps in touch with the quorum for as long as it lives. Needs a Tokio runtime.
     pub(super) fn new(metadata: Metadata, max_staleness: Duration) -> Arc<Gate> {
-        let gate = Arc::new(Gate {
-            metadata,
-            max_staleness,
-            confirmed: Mutex::new(None),
-            parsed: tokio::sync::Mutex::new(None),
-        });
+        let gate = Arc::new(Gate::by(Watch::new(), metadata, max_staleness));
         tokio::spawn(keep_in_touch(Arc::downgrade(&gate), (max_staleness / 10).clamp(IDLE.1, IDLE.0)));
         gate
     }
 
+    fn by(watch: Arc<Watch>, metadata: Metadata, max_staleness: Duration) -> Gate {
+        let (confirmed, parsed) = (Mutex::new(None), tokio::sync::Mutex::new(None));
+        Gate { metadata, max_staleness, watch, patience: RETURN, confirmed, parsed }
+    }
+
     /// What holds now.
-    pub(super) async fn standing(&self) -> Result<Standing, Closed> {
-        let stale = if self.confirm(CONFIRM).await { None } else { Some(self.staleness()?) };
-        let view_revision = self.metadata.local().policy_revision().map_err(Closed::State)?;
-        let Some(revision) = view_revision else {
-            return Ok(Standing { policy: Arc::new(Policy::allow_all()), revision: None, stale });
+    pub(super) async fn look(&self) -> Result<Look, Closed> {
+        let mut asked = self.watch.now();
+        let mut confirmed = self.confirm(self.wait()).await;
+        // A question that a pause interrupted found no quorum because nobody waited for the answer.
+        if !confirmed && self.watch.paused_since(asked) {
+            asked = self.watch.now();
+            confirmed = self.confirm(self.wait()).await;
+        }
+        let stale = if confirmed { None } else { Some(self.staleness()?) };
+        let Some(revision) = self.revision()? else {
+            let standing = Standing { policy: Arc::new(Policy::allow_all()), revision: None, stale };
+            return Ok(Look { standing, asked });
         };
         let policy = self.parsed(revision).await?;
-        Ok(Standing { policy, revision: Some(revision), stale })
+        Ok(Look { standing: Standing { policy, revision: Some(revision), stale }, asked })
+    }
+
+    /// Whether what was seen still holds, once it is decided by it: no other policy came here meanwhile, and this
+    /// process did not stand still, so that one could have come elsewhere.
+    ///
+    /// # Errors
+    /// No quorum had confirmed it, and it has become too old.
+    pub(super) fn still_holds(&self, look: &Look) -> Result<bool, Closed> {
+        if self.watch.paused_since(look.asked) {
+            return Ok(false);
+        }
+        if look.standing.stale.is_some() {
+            self.staleness()?;
+        }
+        Ok(self.revision()? == look.standing.revision)
+    }
+
+    fn revision(&self) -> Result<Option<u64>, Closed> {
+        self.metadata.local().policy_revision().map_err(Closed::State)
+    }
+
+    /// How long a review waits for a quorum now.
+    fn wait(&self) -> Duration {
+        let left = self.watch.resumed().map(|ago| self.patience.saturating_sub(ago));
+        left.unwrap_or_default().max(CONFIRM)
     }
 
     async fn confirm(&self, wait: Duration) -> bool {
-        let asked = Instant::now();
+        // Before the question, which is what the answer is about: not when the answer was noticed.
+        let asked = self.watch.now();
         let confirmed = self.metadata.confirm(wait).await.is_ok();
         if confirmed {
             let mut last = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +149,7 @@ impl Gate {
     /// How old what is here may be, while that is young enough.
     fn staleness(&self) -> Result<Duration, Closed> {
         let last = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-        match last.map(|last| last.elapsed()) {
+        match last.map(|last| self.watch.now().since(last)) {
             Some(age) if age < self.max_staleness => Ok(age),
             Some(age) => Err(Closed::Because(format!(
                 "this node of Trow has been without a quorum for {} s, longer than webhook.max_staleness, so that the \

@@ -21,6 +21,7 @@ mod lists;
 mod logged;
 mod looks;
 mod manifests;
+mod meanwhile;
 mod model;
 mod names;
 mod pages;

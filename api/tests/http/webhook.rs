@@ -1,5 +1,6 @@
 //! A node's webhooks over HTTP, beside a registry over the same metadata.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -8,7 +9,7 @@ use prometheus_client::registry::Registry as Counters;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use trow_api::pull::Prefixes;
+use trow_api::pull::{Prefixes, Upstreams};
 use trow_api::{Admission, AdmissionMetrics, HttpMetrics};
 use trow_raft::Command;
 
@@ -29,11 +30,20 @@ impl Webhook {
     }
 
     pub async fn with(registry: &Registry, max_staleness: Duration) -> Webhook {
+        Webhook::over(registry, max_staleness, registry.upstreams.clone()).await
+    }
+
+    /// With other registries that are not those of the registry beside it.
+    pub async fn over(
+        registry: &Registry,
+        max_staleness: Duration,
+        upstreams: Arc<dyn Upstreams>,
+    ) -> Webhook {
         let mut counters = Counters::default();
         let admission = Admission {
             metadata: registry.metadata.clone(),
             blobs: registry.blobs.clone(),
-            upstreams: registry.upstreams.clone(),
+            upstreams,
             node: "n1".into(),
             hostnames: HOSTNAMES.map(str::to_owned).to_vec(),
             prefixes: Prefixes::from([("hub".parse().unwrap(), "docker.io".parse().unwrap())]),
