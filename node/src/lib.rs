@@ -25,6 +25,7 @@ mod listener;
 mod peer;
 mod sealed;
 mod users;
+mod verified;
 mod webhook;
 
 mod cache;

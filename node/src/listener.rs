@@ -13,6 +13,7 @@ mod framing;
 pub(crate) mod fuzzing;
 mod refusal;
 mod state;
+mod term;
 #[cfg(test)]
 mod tests;
 mod watched;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use connection::Connection;
+pub use term::{Term, Tls};
 
 /// What a listener bears.
 #[derive(Clone, Debug)]
@@ -71,20 +73,15 @@ impl Default for Limits {
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Tls>,
     limits: Limits,
     closing: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let (tracker, notice, drain) = (TaskTracker::new(), limits.notice, limits.drain);
     let ending = CancellationToken::new();
-    let serving = Serving {
-        router,
-        tls: tls.map(TlsAcceptor::from),
-        limits: Arc::new(limits),
-        closing: closing.clone(),
-        ending: ending.clone(),
-    };
+    let serving =
+        Serving { router, tls, limits: Arc::new(limits), closing: closing.clone(), ending: ending.clone() };
     let mut noticed = pin!(async {
         closing.cancelled().await;
         tokio::time::sleep(notice).await;
@@ -133,7 +130,7 @@ async fn accept(
 #[derive(Clone)]
 struct Serving {
     router: Router,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     limits: Arc<Limits>,
     closing: CancellationToken,
     ending: CancellationToken,
@@ -142,28 +139,35 @@ struct Serving {
 impl Serving {
     async fn connection(self, tcp: TcpStream, from: SocketAddr, _place: Option<OwnedSemaphorePermit>) {
         let _ = tcp.set_nodelay(true);
-        let ending = self.ending.clone();
+        let (ending, closing) = (self.ending.clone(), self.closing.child_token());
+        let term = self.tls.as_ref().map(|tls| tls.term.ends());
+        let outlived = async {
+            match term {
+                Some(term) => term.cancelled().await,
+                None => std::future::pending().await,
+            }
+            closing.cancel();
+            std::future::pending().await
+        };
         let served = async {
             let connection = Connection {
                 router: self.router,
                 from,
                 limits: Arc::clone(&self.limits),
-                closing: self.closing,
+                closing: closing.clone(),
             };
-            match self.tls {
-                None => connection.serve(tcp).await,
-                Some(acceptor) => {
-                    match tokio::time::timeout(self.limits.head_time, acceptor.accept(tcp)).await {
-                        Ok(Ok(stream)) => connection.serve(stream).await,
-                        Ok(Err(error)) => tracing::debug!(%from, cause = %error, "TLS with a client failed"),
-                        Err(_) => tracing::debug!(%from, "TLS with a client took too long"),
-                    }
-                }
+            let Some(tls) = self.tls else { return connection.serve(tcp).await };
+            let accepted = TlsAcceptor::from(tls.config).accept(tcp);
+            match tokio::time::timeout(self.limits.head_time, accepted).await {
+                Ok(Ok(stream)) => connection.serve(stream).await,
+                Ok(Err(error)) => tracing::debug!(%from, cause = %error, "TLS with a client failed"),
+                Err(_) => tracing::debug!(%from, "TLS with a client took too long"),
             }
         };
         tokio::select! {
             () = served => {}
             () = ending.cancelled() => {}
+            () = outlived => {}
         }
     }
 }

@@ -28,8 +28,9 @@ pub use shown::{Bundle, Trust, TrustError};
 use crate::certificate::{self, NoPair};
 use crate::cluster_dir::ClusterDir;
 use crate::config::Tls;
+use crate::listener;
 use crate::replicated::Agreement;
-use callers::Callers;
+use crate::verified::Verified;
 use keep::{Keeper, Keyring, Presented};
 
 /// The webhook's TLS cannot be set up.
@@ -54,12 +55,14 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Whose certificates callers must have; anybody may call without it.
     pub client_ca: Option<PathBuf>,
+    /// Of those, only callers with one of these names; any, if there are none.
+    pub client_names: Vec<String>,
 }
 
 /// How the listener does TLS.
 pub struct WebhookTls {
-    /// For HTTP/1.1 and HTTP/2, TLS 1.2 or 1.3.
-    pub config: Arc<ServerConfig>,
+    /// For HTTP/1.1 and HTTP/2, TLS 1.2 or 1.3; connections end when callers are verified in another way.
+    pub accepts: listener::Tls,
     presents: Presents,
 }
 
@@ -92,14 +95,16 @@ pub fn serve(
             (Presents::Own(presented.clone()), Arc::new(presented))
         }
     };
-    let callers = settings.client_ca.map(|path| Callers::of(path, closing.clone()));
+    let term = listener::Term::default();
+    let names = settings.client_names;
+    let callers = settings.client_ca.map(|path| callers::of(path, names, term.clone(), closing.clone()));
     let config = config(resolver, callers.transpose().map_err(WebhookError::ClientCa)?)?;
-    Ok(WebhookTls { config: Arc::new(config), presents })
+    Ok(WebhookTls { accepts: listener::Tls { config: Arc::new(config), term }, presents })
 }
 
 fn config(
     resolver: Arc<dyn ResolvesServerCert>,
-    callers: Option<Arc<Callers>>,
+    callers: Option<Arc<Verified>>,
 ) -> Result<ServerConfig, rustls::Error> {
     let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;

@@ -54,7 +54,7 @@ async fn start_with(tls: &Tls, limits: crate::listener::Limits) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new().route("/", get(|| async { "here" }));
-    tokio::spawn(crate::listener::serve(listener, router, Some(config), limits, closing.clone()));
+    tokio::spawn(crate::listener::serve(listener, router, Some(config.into()), limits, closing.clone()));
     Server { address, closing }
 }
 

@@ -183,6 +183,13 @@ pub(super) fn names(config: &Config, r: &mut Reader) {
         let why = format!("expected <service>.<namespace>, not {:?}", webhook.service);
         r.problem("webhook.service", why);
     }
+    if webhook.client_names.iter().any(String::is_empty) {
+        r.problem("webhook.client_names", "a name is empty");
+    }
+    if !webhook.client_names.is_empty() && webhook.client_ca.is_none() {
+        let why = "needs webhook.client_ca: without it nobody is asked for a certificate";
+        r.problem("webhook.client_names", why);
+    }
     if webhook.max_staleness.is_zero() {
         r.problem("webhook.max_staleness", "must be more than 0s, or every election denies");
     }

@@ -76,6 +76,8 @@ pub struct Webhook {
     pub tls: Option<Tls>,
     /// Only callers with a certificate of these CAs.
     pub client_ca: Option<PathBuf>,
+    /// Of those, only callers with one of these names; any, if there are none.
+    pub client_names: Vec<String>,
     /// How old a policy may be that it decides by.
     pub max_staleness: Duration,
 }
@@ -228,6 +230,7 @@ impl Config {
             service: r.or("webhook.service", "trow.trow".to_owned()),
             tls: tls(r, Section::Webhook),
             client_ca: r.optional("webhook.client_ca"),
+            client_names: r.or("webhook.client_names", Vec::new()),
             max_staleness: r.or("webhook.max_staleness", 5 * MINUTE),
         };
         let cluster = Cluster {

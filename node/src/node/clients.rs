@@ -90,7 +90,7 @@ pub(super) fn serve(
         }
         let listener = socket.listen(BACKLOG).context("server.listen: listen")?;
         serving.store(true, Ordering::Relaxed);
-        let (tls, limits) = (tls.map(|tls| tls.config), listener::Limits::default());
+        let (tls, limits) = (tls.map(|tls| tls.config.into()), listener::Limits::default());
         listener::serve(listener, router, tls, limits, closing).await;
         Ok(())
     })

@@ -54,6 +54,7 @@ pub(super) fn open(
         },
         tls: config.webhook.tls.clone(),
         client_ca: config.webhook.client_ca.clone(),
+        client_names: config.webhook.client_names.clone(),
     };
     let tls = webhook::serve(settings, (&cluster.metadata).into(), disk.cluster_dir.clone(), closing)?;
     Ok(Some(Webhook { socket, tls: Arc::new(tls) }))
@@ -104,7 +105,7 @@ impl Webhook {
                 () = ready::to_serve(&metadata) => {}
             }
             let listener = socket.listen(BACKLOG).context("webhook.listen: listen")?;
-            let config = tls.config.clone();
+            let accepts = tls.accepts.clone();
             let looked = async {
                 while !tls.has_looked() {
                     tokio::time::sleep(LOOK).await;
@@ -114,7 +115,7 @@ impl Webhook {
             };
             tokio::select! {
                 () = looked => {}
-                () = listener::serve(listener, router, Some(config), listener::Limits::default(), closing) => {}
+                () = listener::serve(listener, router, Some(accepts), listener::Limits::default(), closing) => {}
             }
             Ok(())
         })

@@ -12,18 +12,18 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
-    RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 use tokio_util::sync::CancellationToken;
 use trow_raft::NodeId;
 
 use crate::cluster_dir::ClusterDir;
 use crate::identity::{Identity, IdentityError, LEAF_VALIDITY, Leaf, dns_name};
+use crate::verified::{Cas, Verified};
 
 /// The only application protocol on the peer port: a greeting, then what it says.
 const ALPN: &[u8] = b"trow-peer/1";
@@ -99,12 +99,12 @@ impl Tls {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(cluster.ca_cert().clone())?;
+        // Whoever dials this node is a node.
+        let dialling = Verified::by(Cas::of(roots.clone())?, |cert| Ok(node_of(cert).map(drop)?));
         let roots = Arc::new(roots);
-        let clients =
-            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build()?;
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_client_cert_verifier(Arc::new(Dialling { inner: clients }))
+            .with_client_cert_verifier(dialling)
             .with_cert_resolver(Arc::clone(&leaf) as _);
         server.alpn_protocols = vec![ALPN.to_vec()];
         // A resumed session would outlive the certificate that it was opened with.
@@ -205,51 +205,6 @@ impl rustls::client::ResolvesClientCert for Current {
 
     fn has_certs(&self) -> bool {
         true
-    }
-}
-
-/// Verifies whoever dials this node.
-#[derive(Debug)]
-struct Dialling {
-    inner: Arc<dyn ClientCertVerifier>,
-}
-
-impl ClientCertVerifier for Dialling {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        cert: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let verified = self.inner.verify_client_cert(cert, intermediates, now)?;
-        node_of(cert)?;
-        Ok(verified)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
     }
 }
 

@@ -1,67 +1,66 @@
 //! Who may call the webhook: callers with a certificate of `webhook.client_ca`, which is read again when
-//! it changes.
+//! it changes, and with one of `webhook.client_names` if there are any.
 //!
-//! Always holds: a caller without such a certificate gets no further than the handshake; a file that
-//! cannot be used leaves the one before in place. Never does: look at who it is.
+//! Always holds: a caller without such a certificate gets no further than the handshake; one that was
+//! let in by CAs that do not count any more gets no further than the request in hand; a file that
+//! cannot be used leaves the one before in place. Never does: tell callers apart that may call.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::ring::default_provider;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, Error, OtherError, RootCertStore};
 use tokio_util::sync::CancellationToken;
+use x509_parser::extensions::GeneralName;
 
 use crate::follow::{self, Content};
+use crate::listener::Term;
+use crate::verified::{Cas, Verified};
 
-/// Verifies callers by the CAs that the file holds now.
-#[derive(Debug)]
-pub struct Callers(ArcSwap<Verifier>);
-
-#[derive(Debug)]
-struct Verifier(Arc<dyn ClientCertVerifier>);
+/// A certificate of the right CA whose holder may not call.
+#[derive(Debug, thiserror::Error)]
+#[error("the caller's certificate has none of webhook.client_names")]
+struct OtherName;
 
 /// Reads the CAs of the file at `path`.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn check(path: &Path) -> Result<(), String> {
-    verifier(path, &follow::read(path)).map(drop)
+    cas(path, &follow::read(path)).map(drop)
 }
 
-impl Callers {
-    /// By the file at `path`, as it is until `closing`.
-    ///
-    /// # Errors
-    /// It holds no certificates.
-    pub fn of(path: PathBuf, closing: CancellationToken) -> Result<Arc<Callers>, String> {
-        let held = follow::read(&path);
-        let callers = Arc::new(Callers(ArcSwap::from_pointee(verifier(&path, &held)?)));
-        let (following, file) = (callers.clone(), path.clone());
-        tokio::spawn(follow::follow([path], [held], closing, move |[content]| {
-            match verifier(&file, content) {
-                Ok(verifier) => {
-                    tracing::info!(file = %file.display(), "webhook.client_ca was read again");
-                    following.0.store(Arc::new(verifier));
-                }
-                Err(why) => {
-                    tracing::error!(
-                        cause = why,
-                        "webhook.client_ca changed and cannot be used: the old one is kept; correct the file, it is read again"
-                    );
-                }
-            }
-        }));
-        Ok(callers)
-    }
+/// By the file at `path`, as it is until `closing`; a change of it ends `term`.
+///
+/// # Errors
+/// It holds no certificates.
+pub(super) fn of(
+    path: PathBuf,
+    names: Vec<String>,
+    term: Term,
+    closing: CancellationToken,
+) -> Result<Arc<Verified>, String> {
+    let held = follow::read(&path);
+    let callers = Verified::by(cas(&path, &held)?, move |certificate| named(certificate, &names));
+    let (following, file) = (callers.clone(), path.clone());
+    tokio::spawn(follow::follow([path], [held], closing, move |[content]| match cas(&file, content) {
+        Ok(cas) => {
+            following.replace(cas);
+            term.end();
+            tracing::info!(file = %file.display(), "webhook.client_ca was read again; callers are verified anew");
+        }
+        Err(why) => {
+            tracing::error!(
+                cause = why,
+                "webhook.client_ca changed and cannot be used: the old one is kept; correct the file, it is read again"
+            );
+        }
+    }));
+    Ok(callers)
 }
 
-fn verifier(path: &Path, content: &Content) -> Result<Verifier, String> {
+fn cas(path: &Path, content: &Content) -> Result<Cas, String> {
     let bad = |why: &dyn std::fmt::Display| format!("{} {why}", path.display());
     let bytes = content.as_ref().map_err(|why| bad(why))?;
     let mut roots = RootCertStore::empty();
@@ -72,45 +71,30 @@ fn verifier(path: &Path, content: &Content) -> Result<Verifier, String> {
     if roots.is_empty() {
         return Err(bad(&"holds no PEM certificate"));
     }
-    let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::new(default_provider()));
-    let verifier = builder.build().map_err(|error| bad(&format!("cannot be used: {error}")))?;
-    Ok(Verifier(verifier))
+    Cas::of(roots).map_err(|error| bad(&format!("cannot be used: {error}")))
 }
 
-impl ClientCertVerifier for Callers {
-    /// None: the names would be those of one moment. A caller with one certificate offers that.
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
+/// Whether the certificate has one of the names, of which none means any.
+fn named(certificate: &CertificateDer<'_>, names: &[String]) -> Result<(), Error> {
+    if names.is_empty() || has_one(certificate, names) {
+        return Ok(());
     }
+    Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(OtherName)))))
+}
 
-    fn verify_client_cert(
-        &self,
-        cert: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.0.load().0.verify_client_cert(cert, intermediates, now)
+/// As its common name, if it has exactly one, or among its DNS names and URIs.
+fn has_one(certificate: &CertificateDer<'_>, names: &[String]) -> bool {
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return false };
+    let common: Vec<_> = certificate.subject().iter_common_name().map(|name| name.as_str()).collect();
+    if let [Ok(common)] = common[..]
+        && names.iter().any(|name| name == common)
+    {
+        return true;
     }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.load().0.verify_tls12_signature(message, cert, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.load().0.verify_tls13_signature(message, cert, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.load().0.supported_verify_schemes()
-    }
+    let Ok(Some(others)) = certificate.subject_alternative_name() else { return false };
+    others.value.general_names.iter().any(|other| match other {
+        GeneralName::DNSName(dns) => names.iter().any(|name| name.eq_ignore_ascii_case(dns)),
+        GeneralName::URI(uri) => names.iter().any(|name| name == uri),
+        _ => false,
+    })
 }

@@ -1,5 +1,7 @@
 //! The authority through its years, nodes that agree on one, and real TLS.
 
+mod callers;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -7,7 +9,6 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::routing::get;
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -15,11 +16,13 @@ use time::{Duration, OffsetDateTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use trow_raft::{Command, Generation, Member, MemberState, Metadata, NodeId, Outcome};
 
 use super::authority::{Authorities, RETIREMENT, SUCCESSION, VALIDITY};
 use super::*;
 use crate::cluster_dir;
+use callers::{Ca, Pair};
 
 const BOUND: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -142,8 +145,10 @@ impl World {
     }
 
     /// The listener over it, with these settings.
-    async fn serve(&self, tls: Option<Tls>, client_ca: Option<PathBuf>) -> Served {
-        let (closing, settings) = (CancellationToken::new(), Settings { known: known(), tls, client_ca });
+    async fn serve(&self, tls: Option<Tls>, client_ca: Option<PathBuf>, client_names: &[&str]) -> Served {
+        let client_names = client_names.iter().map(|name| (*name).to_owned()).collect();
+        let closing = CancellationToken::new();
+        let settings = Settings { known: known(), tls, client_ca, client_names };
         let tls = super::serve(settings, (&self.metadata).into(), self.cluster.clone(), &closing).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -152,7 +157,7 @@ impl World {
         tokio::spawn(crate::listener::serve(
             listener,
             router,
-            Some(tls.config.clone()),
+            Some(tls.accepts.clone()),
             limits,
             closing.clone(),
         ));
@@ -317,14 +322,22 @@ impl Drop for Served {
     }
 }
 
-/// A certificate of a client and its key, PEM.
-type Pair = (String, String);
-
 impl Served {
     /// One request of a client that trusts the bundle, with its certificate if it has one.
     async fn ask(&self, bundle: &str, caller: Option<&Pair>) -> std::io::Result<()> {
+        let mut kept = self.connect(bundle, caller, rustls::DEFAULT_VERSIONS).await?;
+        ask(&mut kept).await
+    }
+
+    /// A connection of such a client, that speaks these versions.
+    async fn connect(
+        &self,
+        bundle: &str,
+        caller: Option<&Pair>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_protocol_versions(versions).unwrap();
         let builder = builder.with_root_certificates(roots(bundle));
         let config = match caller {
             None => builder.with_no_client_auth(),
@@ -336,16 +349,25 @@ impl Served {
         };
         let tcp = TcpStream::connect(self.address).await?;
         let name = ServerName::try_from("trow.trow.svc").unwrap();
-        let asked = async {
-            let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
-            stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
-            let mut reply = Vec::new();
-            stream.read_to_end(&mut reply).await?;
-            assert!(reply.ends_with(b"here"), "{}", String::from_utf8_lossy(&reply));
-            Ok(())
-        };
-        tokio::time::timeout(BOUND, asked).await.expect("an answer, or the end of the connection")
+        let connected = TlsConnector::from(Arc::new(config)).connect(name, tcp);
+        tokio::time::timeout(BOUND, connected).await.expect("a connection, or its end")
     }
+}
+
+/// One request on a connection that is kept.
+async fn ask(stream: &mut TlsStream<TcpStream>) -> std::io::Result<()> {
+    let asked = async {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
+        let (mut reply, mut piece) = (Vec::new(), [0; 1024]);
+        while !reply.ends_with(b"here") {
+            match stream.read(&mut piece).await? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                read => reply.extend_from_slice(&piece[..read]),
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(BOUND, asked).await.expect("an answer, or the end of the connection")
 }
 
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
@@ -359,7 +381,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_with_the_bundle_alone_is_answered_and_without_a_leaf_nobody_is() {
     let world = World::born().await;
-    let served = world.serve(None, None).await;
+    let served = world.serve(None, None, &[]).await;
     until("a certificate", async || served.tls.has_looked()).await;
     let bundle = world.trust().bundle(&world.metadata.local()).unwrap().pem;
     served.ask(&bundle, None).await.unwrap();
@@ -368,7 +390,7 @@ async fn a_client_with_the_bundle_alone_is_answered_and_without_a_leaf_nobody_is
 
     let world = World::born().await;
     world.put(0, b"garbage").await;
-    let served = world.serve(None, None).await;
+    let served = world.serve(None, None, &[]).await;
     until("the trouble to be known", async || served.tls.has_looked()).await;
     assert!(served.ask(&bundle, None).await.is_err());
     // An older TLS ends with the alert protocol_version before a certificate is looked for.
@@ -383,46 +405,13 @@ async fn a_client_with_the_bundle_alone_is_answered_and_without_a_leaf_nobody_is
     until("an answer", async || served.ask(&bundle, None).await.is_ok()).await;
 }
 
-/// A CA, PEM, and a client's certificate of it.
-fn callers() -> (String, Pair) {
-    let (ca_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_cert = ca.self_signed(&ca_key).unwrap().pem();
-    let mut params = CertificateParams::default();
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let cert = params.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
-    (ca_cert, (cert.pem(), key.serialize_pem()))
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_without_a_certificate_of_the_ca_are_refused_and_the_ca_is_replaced() {
-    let world = World::born().await;
-    let file = world.dir.path().join("callers.crt");
-    let ((old, caller), (new, other)) = (callers(), callers());
-    std::fs::write(&file, &old).unwrap();
-    check_client_ca(&file).unwrap();
-    let served = world.serve(None, Some(file.clone())).await;
-    until("a certificate", async || served.tls.has_looked()).await;
-    let bundle = world.trust().bundle(&world.metadata.local()).unwrap().pem;
-    served.ask(&bundle, Some(&caller)).await.unwrap();
-    assert!(served.ask(&bundle, None).await.is_err());
-    assert!(served.ask(&bundle, Some(&other)).await.is_err());
-    std::fs::write(&file, &new).unwrap();
-    until("the other CA to count", async || served.ask(&bundle, Some(&other)).await.is_ok()).await;
-    assert!(served.ask(&bundle, Some(&caller)).await.is_err());
-    for bad in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &caller.1] {
-        std::fs::write(&file, bad).unwrap();
-        assert!(check_client_ca(&file).is_err(), "{bad}");
-    }
-}
-
 #[test]
 fn files_show_the_authority_that_they_hold() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let tls = Tls { of: crate::config::Section::Webhook, cert: at("tls.crt"), key: at("tls.key") };
-    let (ca, (leaf, _)) = callers();
+    let made = Ca::new();
+    let (ca, (leaf, _)) = (made.cert.clone(), made.client(&[], &[]));
     for (chain, found) in [(format!("{leaf}{ca}"), Some(&ca)), (leaf.clone(), None), (ca.clone(), Some(&ca))]
     {
         std::fs::write(&tls.cert, chain).unwrap();

@@ -274,11 +274,17 @@ fn a_node_without_a_webhook_says_so_and_bad_settings_are_named() {
     assert_eq!(node.admin("GET", "webhook/ca", None).status, 401);
     assert_eq!(node.admin("DELETE", "webhook/ca", Some(node.token())).status, 405);
     trow(&["webhook", "ca", "--server", "http://127.0.0.1:1"]).expect(3);
-    let bad = "[webhook]\nservice = \"trow\"\ntls.cert = \"nowhere\"\nclient_ca = \"nowhere\"\nmax_staleness = \"0s\"\n";
+    let bad = "[webhook]\nservice = \"trow\"\ntls.cert = \"nowhere\"\nclient_ca = \"nowhere\"\nclient_names = [\"\"]\nmax_staleness = \"0s\"\n";
     std::fs::write(dir.path().join("bad.toml"), bad).unwrap();
     let refused: Run =
         trow(&["serve", "--check", "--config", dir.path().join("bad.toml").to_str().unwrap()]).expect(2);
-    for part in ["webhook.service", "webhook.tls.key", "webhook.client_ca", "webhook.max_staleness"] {
+    for part in [
+        "webhook.service",
+        "webhook.tls.key",
+        "webhook.client_ca",
+        "webhook.client_names",
+        "webhook.max_staleness",
+    ] {
         assert!(refused.err.contains(part), "{part} is missing in:\n{}", refused.err);
     }
 }
