@@ -2,7 +2,8 @@
 //!
 //! One is valid for a year. Long before it ends a successor is made and published beside it, later the
 //! successor signs, and at its end the old one goes: whoever fetches the bundle once in 60 days, which
-//! is [`SUCCESSION`] less [`RETIREMENT`], trusts the webhook at every moment. Always holds: everything
+//! is [`SUCCESSION`] less [`RETIREMENT`], trusts the webhook at every moment. A node whose clock is wrong may find
+//! none that is valid, and make one: it comes behind those that callers have already. Always holds: everything
 //! here depends on what is known and the time that is given. Never does: read a clock, or show a key.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -44,7 +45,7 @@ pub(super) struct Authority {
     pub(super) to: OffsetDateTime,
 }
 
-/// All that are known, by when they end.
+/// All that are known, in the order in which they were agreed on.
 #[derive(Default)]
 pub(super) struct Authorities(Vec<Authority>);
 
@@ -113,20 +114,31 @@ impl Authorities {
     /// them has another clock, and it is not known which is right.
     pub(super) fn with_another(mut self, now: OffsetDateTime) -> Result<Authorities, AuthorityError> {
         self.0.push(Authority::make(now)?);
-        self.0.sort_by_key(|one| one.to);
-        self.0.drain(..self.0.len().saturating_sub(KEPT));
+        while self.0.len() > KEPT {
+            let ended = self.0.iter().enumerate().min_by_key(|(_, one)| one.to).map(|(at, _)| at);
+            ended.map(|at| self.0.remove(at));
+        }
         Ok(self)
     }
 
-    /// Which one signs: the one that ends first of those that do not end soon.
+    /// Which one signs: the first that was agreed on of those that do not end soon, since callers have had it for
+    /// longest. One that a clock behind made would otherwise be the first to end, and sign at once.
     pub(super) fn signing(&self, now: OffsetDateTime) -> Option<&Authority> {
         let valid = || self.0.iter().filter(|one| one.is_valid(now));
-        valid().find(|one| one.to - now > RETIREMENT).or_else(|| valid().next_back())
+        valid().find(|one| one.to - now > RETIREMENT).or_else(|| valid().max_by_key(|one| one.to))
     }
 
-    /// Those that callers are to trust, by when they end.
+    /// Those that callers are to trust, in the order in which they were agreed on. One that is not valid yet is among
+    /// them: whoever made it has a clock ahead, and when it becomes valid callers are to have it.
     pub(super) fn published(&self, now: OffsetDateTime) -> impl Iterator<Item = &Authority> {
-        self.0.iter().filter(move |one| one.is_valid(now))
+        self.0.iter().filter(move |one| now < one.to)
+    }
+
+    /// From when on another one than now signs, while there is one for that.
+    pub(super) fn hands_over(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        let signing = self.signing(now)?;
+        let is_next = |one: &Authority| one.is_valid(now) && one.to > signing.to;
+        self.0.iter().any(is_next).then(|| signing.to - RETIREMENT)
     }
 
     /// Their certificates, PEM: the bundle.
@@ -156,8 +168,6 @@ impl Authorities {
             let key = KeyPair::from_pem(&one.key).map_err(|_| unreadable("no private key"))?;
             Authority::of(one.certificate, key)
         });
-        let mut authorities = read.collect::<Result<Vec<_>, _>>()?;
-        authorities.sort_by_key(|one| one.to);
-        Ok(Authorities(authorities))
+        Ok(Authorities(read.collect::<Result<_, _>>()?))
     }
 }

@@ -17,7 +17,7 @@ use trow_raft::command::SYSTEM;
 use trow_raft::metadata::ProposeError;
 use trow_raft::{Command, Outcome, Refusal, StateError, View};
 
-use super::authority::{Authorities, AuthorityError, RETIREMENT};
+use super::authority::{Authorities, AuthorityError};
 use super::leaf::{Leaf, LeafError, Names};
 use crate::cluster_dir::ClusterDir;
 use crate::replicated::Agreement;
@@ -242,10 +242,7 @@ impl Keeper {
 
     /// When the authority that signs hands over to a successor, while there are both.
     pub(super) fn hands_over(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
-        let authorities = &self.held.as_ref()?.authorities;
-        let signing = authorities.signing(now)?;
-        let last = authorities.published(now).last()?;
-        (last.to > signing.to).then(|| signing.to - RETIREMENT)
+        self.held.as_ref()?.authorities.hands_over(now)
     }
 
     /// Looks again and again until `closing`.

@@ -55,6 +55,8 @@ pub(super) struct Leaf {
     pub(super) certified: Arc<CertifiedKey>,
     names: Names,
     signed_by: CertificateDer<'static>,
+    /// When it begins.
+    from: OffsetDateTime,
     /// When it is to be made anew.
     renew_at: OffsetDateTime,
     /// When it ends.
@@ -73,7 +75,8 @@ impl Leaf {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let to = (now + VALIDITY).min(authority.to);
-        (params.not_before, params.not_after) = ((now - BACKDATE).max(authority.from), to);
+        let from = (now - BACKDATE).max(authority.from);
+        (params.not_before, params.not_after) = (from, to);
         let cert = params.signed_by(&key, &authority.issuer()?)?;
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let signer = rustls::crypto::ring::sign::any_supported_type(&private)?;
@@ -81,6 +84,7 @@ impl Leaf {
             certified: Arc::new(CertifiedKey::new(vec![cert.into()], signer)),
             names: names.clone(),
             signed_by: authority.certificate().clone(),
+            from,
             renew_at: now + (to - now) * 2 / 3,
             to,
         })
@@ -90,8 +94,11 @@ impl Leaf {
         &self.names.0
     }
 
-    /// Whether another one is to take its place.
+    /// Whether another one is to take its place: also of one that was made when the clock was ahead.
     pub(super) fn is_due(&self, names: &Names, authority: &Authority, now: OffsetDateTime) -> bool {
-        now >= self.renew_at || self.names != *names || self.signed_by != *authority.certificate()
+        now >= self.renew_at
+            || now < self.from
+            || self.names != *names
+            || self.signed_by != *authority.certificate()
     }
 }
