@@ -44,16 +44,25 @@ impl Webhook {
     /// # Errors
     /// There is no answer, or none to this review.
     pub async fn validate(&self, review: &Value) -> Result<Verdict> {
+        Ok(self.ask(review).await?.0)
+    }
+
+    /// As [`Webhook::validate`], and whether the node says that no quorum confirmed the policy.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn ask(&self, review: &Value) -> Result<(Verdict, bool)> {
         let request = self.http.post(format!("{}/validate-image", self.url)).json(review);
         let reply = request.send().await.context("send a review")?;
         ensure!(reply.status() == 200, "a review is answered {}", reply.status());
         let answer: Value = reply.json().await.context("read an answer")?;
         let response = &answer["response"];
         ensure!(response["uid"] == review["request"]["uid"], "an answer to another review: {answer}");
-        match (response["allowed"].as_bool(), response["status"]["message"].as_str()) {
-            (Some(true), _) => Ok(Verdict::Allowed),
-            (Some(false), Some(message)) => Ok(Verdict::Denied(message.to_owned())),
+        let verdict = match (response["allowed"].as_bool(), response["status"]["message"].as_str()) {
+            (Some(true), _) => Verdict::Allowed,
+            (Some(false), Some(message)) => Verdict::Denied(message.to_owned()),
             _ => anyhow::bail!("no verdict: {answer}"),
-        }
+        };
+        Ok((verdict, response["auditAnnotations"]["policy-age"].is_string()))
     }
 }

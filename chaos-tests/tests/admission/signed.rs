@@ -15,7 +15,7 @@ use chaos_tests::tool::Tool;
 use chaos_tests::webhook::{Verdict, Webhook};
 use serde_json::{Value, json};
 
-use super::site::{REVIEW, set, webhooks};
+use super::site::{reviewed, set, webhooks};
 
 const OURS: &str = "registry.trow.test";
 const THEIRS: &str = "registry.example";
@@ -137,11 +137,6 @@ fn policy(cosign: &Tool) -> Result<String> {
         },
     });
     Ok(document.to_string())
-}
-
-/// The Pod with this image in its container.
-fn reviewed(image: &str) -> Result<Value> {
-    Ok(serde_json::from_str(&REVIEW.replace("docker.io/library/app:1", image))?)
 }
 
 async fn denied(webhook: &Webhook, review: &Value) -> Result<()> {
