@@ -117,7 +117,7 @@ fn not_set(error: ProposeError) -> AdminError {
         ProposeError::Busy => unavailable(format!("the policy was not set: {error}; try again")),
         ProposeError::Unknown(why) => unavailable(format!(
             "nobody knows whether the policy was set: {why}. `trow policy get` says it once there is a quorum again; \
-             to set the same policy once more changes nothing if it was"
+             to set the same policy once more does no harm, and over an older revision it is refused if it was"
         )),
         other => other.into(),
     }

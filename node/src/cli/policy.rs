@@ -50,7 +50,7 @@ policy diff policy.yaml`, and set it with --revision and the number in its first
 code 1, and nothing changes.
 
 Without a quorum nothing is set: exit code 3. If the quorum is lost meanwhile nobody knows whether it was set, which \
-is said; to set the same policy again changes nothing if it was.")]
+is said; to set the same policy again does no harm, and with --revision it is refused if it was.")]
     Set {
         /// The policy, YAML or JSON; - for standard input
         file: PathBuf,
