@@ -223,8 +223,8 @@ impl Webhooks {
     /// Decides by what holds; again if it does not any more once that is done, which takes as long as facts are
     /// looked for. What the last look saw was so after the review had come, whatever came then.
     async fn by_what_holds(&self, webhook: Webhook, review: &Reviewed<'_>) -> Result<Answer, Closed> {
-        let mut look = self.gate.look().await?;
-        let deadline = (Instant::now() + review.patience).into();
+        let until = Instant::now() + review.patience;
+        let mut look = self.gate.look(until).await?;
         let mut looks = 1;
         loop {
             let standing = &look.standing;
@@ -234,7 +234,7 @@ impl Webhooks {
                 namespace: review.asked.namespace(),
                 others: &others,
                 purpose: if review.asked.is_dry_run() { Purpose::Try } else { Purpose::Run },
-                deadline,
+                deadline: until.into(),
             };
             if webhook == Webhook::Mutate {
                 let patch = mutate::patch(&self.judge, case, &review.asked.object, review.images).await;
@@ -245,7 +245,7 @@ impl Webhooks {
                 self.record(review, standing, &decisions);
                 return Ok(verdict(standing, review.images, &decisions));
             }
-            look = self.gate.look().await?;
+            look = self.gate.look(until).await?;
             looks += 1;
         }
     }

@@ -174,10 +174,11 @@ impl Policy {
         scope.denies_below(image).then(|| self.told(decide::granted(scope, image).0))
     }
 
-    /// Whether the rule that decides about the image requires a digest by itself, and not since all images need one.
-    pub(crate) fn rule_requires_digest(&self, image: &ImageName, namespace: &str) -> bool {
+    /// Whether the rule that decides about the image requires something by itself, and not since all images need a
+    /// digest.
+    pub(crate) fn rule_requires(&self, image: &ImageName, namespace: &str) -> bool {
         let ruling = self.scope(namespace).ruling(image);
-        ruling.is_some_and(|ruling| ruling.required.digest == Some(true))
+        ruling.is_some_and(|ruling| ruling.required.anything())
     }
 
     /// About a text that names no image: nobody can say what it would be, so it is denied.

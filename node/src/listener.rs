@@ -141,13 +141,16 @@ impl Serving {
         let _ = tcp.set_nodelay(true);
         let (ending, closing) = (self.ending.clone(), self.closing.child_token());
         let term = self.tls.as_ref().map(|tls| tls.term.ends());
+        let over = term.clone();
+        let drain = self.limits.drain;
         let outlived = async {
             match term {
                 Some(term) => term.cancelled().await,
                 None => std::future::pending().await,
             }
             closing.cancel();
-            std::future::pending().await
+            // As long as on a planned stop; then whoever does not let go of the connection loses it.
+            tokio::time::sleep(drain).await;
         };
         let served = async {
             let connection = Connection {
@@ -159,6 +162,8 @@ impl Serving {
             let Some(tls) = self.tls else { return connection.serve(tcp).await };
             let accepted = TlsAcceptor::from(tls.config).accept(tcp);
             match tokio::time::timeout(self.limits.head_time, accepted).await {
+                // It was verified by what counts no more.
+                Ok(Ok(_)) if over.as_ref().is_some_and(CancellationToken::is_cancelled) => {}
                 Ok(Ok(stream)) => connection.serve(stream).await,
                 Ok(Err(error)) => tracing::debug!(%from, cause = %error, "TLS with a client failed"),
                 Err(_) => tracing::debug!(%from, "TLS with a client took too long"),

@@ -12,7 +12,7 @@
 mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trow_raft::{Metadata, StateError};
 
@@ -92,14 +92,14 @@ impl Gate {
         Gate { metadata, max_staleness, watch, patience: RETURN, confirmed, parsed }
     }
 
-    /// What holds now.
-    pub(super) async fn look(&self) -> Result<Look, Closed> {
+    /// What holds now. After `until` it waits no longer than it always does.
+    pub(super) async fn look(&self, until: Instant) -> Result<Look, Closed> {
         let mut asked = self.watch.now();
-        let mut confirmed = self.confirm(self.wait()).await;
+        let mut confirmed = self.confirm(self.wait(until)).await;
         // A question that a pause interrupted found no quorum because nobody waited for the answer.
         if !confirmed && self.watch.paused_since(asked) {
             asked = self.watch.now();
-            confirmed = self.confirm(self.wait()).await;
+            confirmed = self.confirm(self.wait(until)).await;
         }
         let stale = if confirmed { None } else { Some(self.staleness()?) };
         let Some(revision) = self.revision()? else {
@@ -130,9 +130,9 @@ impl Gate {
     }
 
     /// How long a review waits for a quorum now.
-    fn wait(&self) -> Duration {
+    fn wait(&self, until: Instant) -> Duration {
         let left = self.watch.resumed().map(|ago| self.patience.saturating_sub(ago));
-        left.unwrap_or_default().max(CONFIRM)
+        left.unwrap_or_default().min(until.saturating_duration_since(Instant::now())).max(CONFIRM)
     }
 
     async fn confirm(&self, wait: Duration) -> bool {

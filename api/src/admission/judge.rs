@@ -114,8 +114,9 @@ pub(super) fn by_names<'m>(
         match decision.rule {
             Rule::Deny(_) => return (decision, Vec::new()),
             _ if !matches!(meant.whose, Whose::Own(_)) => {}
-            // Where all images need a digest, the rule of the name that is judged may make an exception.
-            Rule::RequireDigest(_) if policy.rule_requires_digest(name, namespace) => {
+            // Where all images need a digest, the rule of the name that is judged may make an exception; but not from
+            // what another name's rule requires, which was not looked at without a digest.
+            Rule::RequireDigest(_) if policy.rule_requires(name, namespace) => {
                 undigested.get_or_insert(decision);
             }
             _ if !needs.is_empty() => required.push((name, needs)),
@@ -195,6 +196,25 @@ mod tests {
         let (allowed, mut required) = judged(policy, OURS[2]);
         required.sort();
         assert_eq!((allowed, required), (true, vec!["exists".to_owned(), "replicated".to_owned()]));
+    }
+
+    #[test]
+    fn an_exception_for_one_name_is_none_from_what_another_requires() {
+        let policy = "version: 1\ndefault: deny\nrequireDigest: true\nallow: [{image: trow.test/acme/**, requireDigest: \
+                      false}, {image: \"127.0.0.1:25100/acme/**\", require: [exists]}]";
+        assert!(!judged(policy, OURS[0]).0);
+        let digest = format!("{}@sha256:{}", OURS[0], "a".repeat(64));
+        assert_eq!(judged(policy, &digest), (true, vec!["exists".to_owned()]));
+    }
+
+    #[test]
+    fn an_image_that_leads_from_one_of_our_names_to_the_next_is_denied() {
+        let prefixes = Prefixes::from([("library".parse().unwrap(), "docker.io".parse().unwrap())]);
+        let names = Names::new(&["trow.test".to_owned()], &prefixes);
+        let others = ["docker.io".to_owned()];
+        let why = names.meant(&"nginx".parse().unwrap(), &others).unwrap_err();
+        assert!(why.contains("mutate.mirror"), "{why}");
+        assert!(names.meant(&"quay.io/a/b:1".parse().unwrap(), &others).is_ok());
     }
 
     #[test]

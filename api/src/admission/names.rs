@@ -47,6 +47,8 @@ pub(super) struct Meant {
     pub(super) whose: Whose,
 }
 
+/// How many names of ours may be left behind.
+const WITHIN_MAX: usize = 8;
 /// The port that a host without one has.
 const DEFAULT_PORT: &str = ":443";
 
@@ -64,7 +66,9 @@ impl Names {
         let named = |is: fn(&str, &Host) -> bool, host: &Host| self.hosts(others).any(|name| is(name, host));
         let (mut spellings, mut here) = (Vec::new(), Vec::new());
         let mut name = image.clone();
-        // Each name that is left behind is longer than the one it stands for.
+        // A name that is left behind is longer than the one it stands for, but for `library/`, which Docker Hub's names
+        // get back: with Docker Hub among our names it may lead here again.
+        let mut left = 0;
         let whose = loop {
             if !named(is, &name.host) {
                 self.is_one_repository(&name)?;
@@ -78,6 +82,13 @@ impl Names {
                 }
                 Named::Upstream(upstream) => upstream,
             };
+            left += 1;
+            if left > WITHIN_MAX {
+                return Err(format!(
+                    "{image} leads from one name of this registry to the next: of server.hostnames, prefixes and \
+                     mutate.mirror, one names another registry"
+                ));
+            }
             spellings.extend(self.aliases(&name, others));
             let there = of(&name, &upstream);
             if !named(is_surely, &name.host) && !self.has_port(&name.host, others) {

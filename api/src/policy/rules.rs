@@ -22,6 +22,13 @@ pub(super) struct Required {
     pub(super) signed_by: Vec<String>,
 }
 
+impl Required {
+    pub(super) fn anything(&self) -> bool {
+        let Required { digest, exists, replicated, resolves, signed_by } = self;
+        *digest == Some(true) || *exists || *replicated || *resolves || !signed_by.is_empty()
+    }
+}
+
 /// One rule.
 #[derive(Clone, Debug)]
 pub(super) struct Ruling {

@@ -44,8 +44,8 @@ async fn run() -> Result<()> {
     while Instant::now() < until {
         for at in live {
             allowed(&webhooks[at], "named/app:v1").await.context("while there is no leader")?;
-            denied(&webhooks[at], "named/app:v2", "named/app:v2").await?;
-            denied(&webhooks[at], "named/none:v1", "named/none:v1").await?;
+            denied(&webhooks[at], "named/app:v2", "there is no such image").await?;
+            denied(&webhooks[at], "named/none:v1", "there is no such image").await?;
         }
     }
     // A node that is down keeps no image out: neither what it has, nor what came since.

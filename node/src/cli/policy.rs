@@ -156,10 +156,14 @@ impl Policy {
     }
 }
 
+/// How long the line with the revision may be.
+const HEAD_MAX: usize = 256;
+
 /// The text of a file, without the revision that `get` put before it.
 fn read(file: &Path) -> Result<String, Failure> {
     let mut bytes = Vec::new();
-    let limit = LENGTH_MAX as u64 + 1;
+    // What is too long stays so without the line that `get` put before it.
+    let limit = (LENGTH_MAX + HEAD_MAX) as u64 + 1;
     let read = match file.to_str() {
         Some("-") => std::io::stdin().take(limit).read_to_end(&mut bytes),
         _ => std::fs::File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
@@ -168,7 +172,7 @@ fn read(file: &Path) -> Result<String, Failure> {
     read.map_err(|error| unusable(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| unusable("it is not UTF-8".to_owned()))?;
     match text.split_once('\n') {
-        Some((first, rest)) if first.starts_with(REVISION) => Ok(rest.to_owned()),
+        Some((first, rest)) if first.starts_with(REVISION) && first.len() < HEAD_MAX => Ok(rest.to_owned()),
         _ => Ok(text),
     }
 }

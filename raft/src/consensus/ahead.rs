@@ -8,20 +8,37 @@
 //! out. Never does: decide anything by what it finds, or report errors: apply meets them again.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+
+use openraft::entry::RaftEntry as _;
 
 use super::machine::Machine;
 use super::types::{Encoded, Entry};
 use crate::codec;
 use crate::state::View;
 
-/// Appends that may wait. They hold their entries, which the log holds in memory too.
+/// Appends that may wait, and bytes of their entries: an append alone may have `limits::BATCH_MAX`.
 const WAITING: usize = 64;
+const WAITING_BYTES: usize = 4 << 20;
 
 /// Looks ahead for one log, on a thread of its own that ends with it.
 #[derive(Debug)]
-pub(crate) struct Ahead(SyncSender<Vec<Encoded>>);
+pub(crate) struct Ahead {
+    queue: SyncSender<Appended>,
+    /// Bytes of the entries that wait.
+    bytes: Arc<AtomicUsize>,
+}
+
+/// What an append brought.
+#[derive(Debug)]
+struct Appended {
+    /// With the index of each.
+    envelopes: Vec<(u64, Encoded)>,
+    bytes: usize,
+}
 
 impl Ahead {
     /// For entries that `machine` will apply.
@@ -31,27 +48,41 @@ impl Ahead {
 
     /// In the rows that `rows` gives, as long as it gives any.
     fn with(rows: impl Fn() -> Option<View> + Send + 'static) -> io::Result<Ahead> {
-        let (appended, queue) = sync_channel(WAITING);
-        thread::Builder::new().name("raft-ahead".into()).spawn(move || run(&queue, rows))?;
-        Ok(Ahead(appended))
+        let (queue, appended) = sync_channel(WAITING);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let waiting = bytes.clone();
+        thread::Builder::new().name("raft-ahead".into()).spawn(move || run(&appended, &waiting, rows))?;
+        Ok(Ahead { queue, bytes })
     }
 
     /// Looks for what these entries need, unless there is too much to do.
     pub(super) fn look(&self, entries: &[Entry]) {
-        let envelopes: Vec<_> = entries.iter().filter_map(|entry| entry.payload.envelope.clone()).collect();
-        if !envelopes.is_empty() {
-            // Left out when the thread is behind.
-            let _ = self.0.try_send(envelopes);
+        let with_index = |entry: &Entry| Some((entry.log_id().index, entry.payload.envelope.clone()?));
+        let envelopes: Vec<_> = entries.iter().filter_map(with_index).collect();
+        let bytes: usize = envelopes.iter().map(|(_, envelope)| envelope.0.len()).sum();
+        // Left out when the thread is behind. Who appends is one, so nobody adds between the look and the sum.
+        if envelopes.is_empty() || self.bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES {
+            return;
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.queue.try_send(Appended { envelopes, bytes }).is_err() {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 }
 
-fn run(queue: &Receiver<Vec<Encoded>>, rows: impl Fn() -> Option<View>) {
-    while let Ok(envelopes) = queue.recv() {
+fn run(queue: &Receiver<Appended>, waiting: &AtomicUsize, rows: impl Fn() -> Option<View>) {
+    while let Ok(Appended { envelopes, bytes }) = queue.recv() {
+        waiting.fetch_sub(bytes, Ordering::Relaxed);
         let Some(view) = rows() else { return };
-        for envelope in envelopes {
+        // Whoever applies says what is wrong with the file.
+        let applied = view.applied().unwrap_or(0);
+        for (index, envelope) in envelopes {
+            // Apply was faster.
+            if index <= applied {
+                continue;
+            }
             if let Ok(envelope) = codec::decode_envelope(envelope.0) {
-                // Whoever applies it says what is wrong with the file.
                 let _ = view.look_ahead(&envelope.command);
             }
         }
@@ -64,7 +95,6 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use openraft::entry::RaftEntry as _;
 
     use super::*;
     use crate::consensus::types::Payload;
@@ -73,9 +103,12 @@ mod tests {
     use crate::state::State;
 
     fn entry(index: u64) -> Entry {
+        entry_of(index, Bytes::from_static(b"no envelope"))
+    }
+
+    fn entry_of(index: u64, envelope: Bytes) -> Entry {
         let id = wire::log_id_from(pb::LogId { term: 1, index, node: 1 });
-        let envelope = Some(Encoded(Bytes::from_static(b"no envelope")));
-        Entry::new(id, Payload { envelope, membership: None })
+        Entry::new(id, Payload { envelope: Some(Encoded(envelope)), membership: None })
     }
 
     #[test]
@@ -94,6 +127,11 @@ mod tests {
         let soon = Duration::from_secs(60);
         asks.recv_timeout(soon).unwrap();
         // It stands still now.
+        for index in 0..10 {
+            ahead.look(&[entry_of(index, vec![0; WAITING_BYTES / 4].into())]);
+        }
+        let waiting = ahead.bytes.load(Ordering::Relaxed);
+        assert!((WAITING_BYTES / 4..=WAITING_BYTES).contains(&waiting), "{waiting} bytes wait");
         for index in 0..3 * WAITING as u64 {
             ahead.look(&[entry(index)]);
         }

@@ -179,13 +179,13 @@ impl<B: StorageBackend> StorageBackend for Branches<B> {
         let places = || (offset / PAGE..(offset + data.len() as u64).div_ceil(PAGE)).map(|page| page * PAGE);
         // Before, so that nobody is given what was; after, so that nobody keeps what was.
         places().for_each(|place| self.shard(place).forget(place));
-        self.inner.write(offset, data)?;
-        if is_inner(offset, data) {
+        let written = self.inner.write(offset, data);
+        if written.is_ok() && is_inner(offset, data) {
             self.shard(offset).keep(offset, data, self.limit);
         } else {
             places().for_each(|place| self.shard(place).forget(place));
         }
-        Ok(())
+        written
     }
 
     fn close(&self) -> Result<(), io::Error> {

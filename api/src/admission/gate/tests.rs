@@ -13,6 +13,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 const OLD: &str = "version: 1\ndefault: allow\n";
 const NEW: &str = "version: 1\ndefault: deny\n";
 
+/// A time that no test comes to.
+fn later() -> Instant {
+    Instant::now() + HOUR
+}
+
 /// One node's agreed state, and its gate.
 struct World {
     dir: tempfile::TempDir,
@@ -53,7 +58,7 @@ impl World {
     async fn confirmed(&self) -> Look {
         let look = async {
             loop {
-                if let Ok(look) = self.gate.look().await
+                if let Ok(look) = self.gate.look(later()).await
                     && look.standing.stale.is_none()
                 {
                     return look;
@@ -90,7 +95,7 @@ async fn how_old_a_policy_may_be_is_measured_from_the_question_and_again_after_t
         world.clock.pass(PAUSE - Duration::from_millis(1));
         world.gate.watch.now();
     }
-    let look = world.gate.look().await.unwrap();
+    let look = world.gate.look(later()).await.unwrap();
     let age = look.standing.stale.expect("nobody confirmed it");
     assert!(age > HOUR - Duration::from_secs(30) && age < HOUR, "{age:?}");
     assert!(world.gate.still_holds(&look).unwrap());
@@ -104,9 +109,9 @@ async fn how_old_a_policy_may_be_is_measured_from_the_question_and_again_after_t
     // As in a sleep of the machine: the age is that of the truth, however short it seemed.
     *world.gate.confirmed.get_mut().unwrap() = Some(world.gate.watch.now());
     world.gate.patience = Duration::ZERO;
-    assert!(world.gate.look().await.is_ok());
+    assert!(world.gate.look(later()).await.is_ok());
     world.clock.pass(HOUR);
-    assert!(matches!(world.gate.look().await, Err(Closed::Because(_))));
+    assert!(matches!(world.gate.look(later()).await, Err(Closed::Because(_))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,17 +125,18 @@ async fn after_a_pause_it_is_waited_for_a_quorum_and_without_one_only_for_a_whil
     let mut gate = Gate { patience: BOUND, ..Gate::by(clock.watch(), metadata, HOUR) };
     *gate.confirmed.get_mut().unwrap() = Some(gate.watch.now());
     clock.pass(2 * PAUSE);
-    assert_eq!(gate.wait(), BOUND);
-    let look = gate.look().await.unwrap();
+    assert_eq!(gate.wait(later()), BOUND);
+    let look = gate.look(later()).await.unwrap();
     assert_eq!(look.standing.stale, None, "it decides by what it had before the pause");
 
     gate.patience = RETURN;
-    assert_eq!(gate.wait(), RETURN);
+    assert_eq!(gate.wait(later()), RETURN);
+    assert_eq!(gate.wait(Instant::now()), CONFIRM, "nobody waits that long");
     let step = Duration::from_millis(100);
     for passed in 1..RETURN.as_millis() / step.as_millis() {
         clock.pass(step);
-        assert_eq!(gate.wait(), (RETURN - step * passed as u32).max(CONFIRM));
+        assert_eq!(gate.wait(later()), (RETURN - step * passed as u32).max(CONFIRM));
     }
     clock.pass(step);
-    assert_eq!(gate.wait(), CONFIRM);
+    assert_eq!(gate.wait(later()), CONFIRM);
 }
