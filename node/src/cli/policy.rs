@@ -49,8 +49,9 @@ To change what somebody else may be changing too: `trow policy get > policy.yaml
 policy diff policy.yaml`, and set it with --revision and the number in its first line. If somebody was faster, exit \
 code 1, and nothing changes.
 
-Without a quorum nothing is set: exit code 3. If the quorum is lost meanwhile nobody knows whether it was set, which \
-is said; to set the same policy again does no harm, and with --revision it is refused if it was.")]
+Without a quorum nothing is set: exit code 3. If the quorum is lost while it sets, it says that nobody knows whether \
+the policy was set. Setting the same policy again does no harm; with --revision N that is refused if the first attempt \
+took effect.")]
     Set {
         /// The policy, YAML or JSON; - for standard input
         file: PathBuf,
