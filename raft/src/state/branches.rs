@@ -2,7 +2,7 @@
 //!
 //! redb keeps what was read last, and of a state that is larger than that nearly all of it are
 //! leaves that nobody asks for again; each of them pushes out an inner page, which is on the way to
-//! a hundred others. Here only inner pages are kept, without the part of them that is not used.
+//! some fifty others. Here only inner pages are kept, without the part of them that is not used.
 //!
 //! Always holds: what is kept of a page is what the file has there, since every write goes through
 //! here and to the file; a page that was read while it was written is not kept. Never does: decide
