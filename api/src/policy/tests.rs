@@ -7,7 +7,7 @@ mod model;
 mod random;
 mod table;
 
-const CONTRACT: &str = "\
+const EXAMPLE: &str = "\
 version: 1
 mode: enforce
 default: deny
@@ -35,7 +35,7 @@ fn image(text: &str) -> ImageName {
 
 #[test]
 fn a_denial_says_which_image_which_rule_and_what_to_do() {
-    let policy = Policy::parse(CONTRACT).unwrap();
+    let policy = Policy::parse(EXAMPLE).unwrap();
     let decision = policy.decide(&image("old-x:1"), "default", &Facts::default());
     let sentence = decision.sentence(Some("web"));
     let begin = "image \"docker.io/library/old-x:1\" (container \"web\") denied by deny[0] \"docker.io/library/old-*\": ";
@@ -47,7 +47,7 @@ fn a_denial_says_which_image_which_rule_and_what_to_do() {
 
 #[test]
 fn what_is_needed_and_not_known_denies() {
-    let policy = Policy::parse(CONTRACT).unwrap();
+    let policy = Policy::parse(EXAMPLE).unwrap();
     let ours = image("trow.example.com/a:1");
     let needs = policy.needs(&ours, "default");
     assert_eq!(needs, Needs { exists: true, replicated: true, ..Needs::default() });
