@@ -2,10 +2,10 @@
 //!
 //! Owns how a review is read (`review`), which images of an object are judged (`images`) and under which names
 //! (`names`), whether this node may say what holds (`gate`) and whether it stood still (`pause`), what rules need to
-//! know (`facts`), the decisions (`judge`), what is rewritten (`mutate`), and the answer (`reply`); and what is
-//! decided for those who only ask (`explain`, `offline`). Always holds: whatever goes wrong denies, with the reason;
-//! what changes no image passes, also while nothing else does. Never does: keep anything of a review, or say what the
-//! policy is.
+//! know (`facts`), the decisions (`judge`), what is rewritten (`mutate`), and the answer (`reply`); what is decided
+//! for those who only ask (`explain`, `offline`), and of which rules they are warned (`through`). Always holds:
+//! whatever goes wrong denies, with the reason; what changes no image passes, also while nothing else does. Never
+//! does: keep anything of a review, or say what the policy is.
 
 mod explain;
 mod facts;
@@ -19,6 +19,7 @@ mod offline;
 mod pause;
 mod reply;
 mod review;
+mod through;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

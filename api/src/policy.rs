@@ -19,6 +19,7 @@ mod schema;
 mod tree;
 mod warn;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use decision::{Decision, Listed, Mode, Rule, Verdict};
@@ -134,6 +135,15 @@ impl Policy {
     /// Rules that never match, rules that others make useless, and keys that nobody uses.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The rules of all lists that allow, each once.
+    pub(crate) fn allowing(&self) -> impl Iterator<Item = &Listed> {
+        let mut seen = HashSet::new();
+        let scopes = std::iter::once(&self.top).chain(&self.overrides);
+        // A list that an override does not state is the one for all namespaces.
+        let lists = scopes.map(|scope| &scope.allow).filter(move |list| seen.insert(Arc::as_ptr(list)));
+        lists.flat_map(|list| list.written())
     }
 
     /// What images are changed to before they run.

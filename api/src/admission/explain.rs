@@ -14,6 +14,7 @@ use super::gate::Standing;
 use super::images::{Bearer, Named};
 use super::judge::{Case, Judge};
 use super::names::Names;
+use super::through;
 use crate::blobs::Blobs;
 use crate::policy::{Decision, Policy};
 use crate::pull::{Prefixes, Upstreams};
@@ -35,6 +36,15 @@ impl Explainer {
         let signatures = Verifier::new(metadata.clone(), blobs.clone(), upstreams.clone());
         let sources = Sources { metadata, blobs, upstreams, signatures };
         Explainer(Arc::new(Judge { names: Names::new(hostnames, prefixes), sources }))
+    }
+
+    /// What is odd about `policy`, and what is where this registry has the names that it has.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn warnings(&self, policy: &Policy) -> Result<Vec<String>, StateError> {
+        let through = through::warnings(&self.0.names, policy, &self.0.others(policy)?);
+        Ok(policy.warnings().iter().cloned().chain(through).collect())
     }
 
     /// What `policy`, of this revision, decides about each of these images in a namespace; what is not found out

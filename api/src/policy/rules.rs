@@ -73,6 +73,13 @@ impl Rules {
         self.ranked.get(self.index.find(segments, tag)?)
     }
 
+    /// The rules as they are listed, in the order in which they are written.
+    pub(super) fn written(&self) -> impl Iterator<Item = &Listed> {
+        let mut listed: Vec<&Listed> = self.ranked.iter().map(|rule| &rule.listed).collect();
+        listed.sort_by_key(|listed| listed.index);
+        listed.into_iter()
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.ranked.len()

@@ -50,7 +50,10 @@ impl Admin {
             return Ok(PolicyDocument { stale, ..PolicyDocument::default() });
         };
         let text = String::from_utf8_lossy(&row.document).into_owned();
-        let warnings = Policy::parse(&text).map_or_else(unreadable, |policy| policy.warnings().to_vec());
+        let warnings = match Policy::parse(&text) {
+            Ok(policy) => self.explainer.warnings(&policy)?,
+            Err(invalid) => unreadable(invalid),
+        };
         Ok(PolicyDocument { revision: Some(row.revision), document: Some(text), warnings, stale })
     }
 
@@ -64,6 +67,8 @@ impl Admin {
             None => (text, false),
         };
         let policy = Policy::parse(&document).map_err(AdminError::Policy)?;
+        // Before it is set: whoever is told of an error is to take it for not set.
+        let warnings = self.explainer.warnings(&policy)?;
         let command = Command::SetPolicy { base, document: document.into() };
         let applied = self.metadata.propose(ACTOR, command).await.map_err(not_set)?;
         if let (Some(base), Outcome::Refused(Refusal::RevisionDiffers { current })) = (base, &applied.outcome)
@@ -72,7 +77,6 @@ impl Admin {
         }
         let applied = accepted(applied)?;
         self.metadata.wait_applied_everywhere(applied.index, SPREAD).await;
-        let warnings = policy.warnings().to_vec();
         tracing::info!(revision = applied.index, warnings = warnings.len(), "the policy was set");
         let log_id = applied.index;
         Ok(logged(PolicySetDocument { revision: log_id, converted, warnings, log_id }, &applied))
@@ -117,7 +121,8 @@ fn not_set(error: ProposeError) -> AdminError {
         ProposeError::Busy => unavailable(format!("the policy was not set: {error}; try again")),
         ProposeError::Unknown(why) => unavailable(format!(
             "nobody knows whether the policy was set: {why}. `trow policy get` says it once there is a quorum again; \
-             to set the same policy once more does no harm, and over an older revision it is refused if it was"
+             to set the same policy once more does no harm, and with the revision that it replaces it is refused if \
+             the first attempt took effect"
         )),
         other => other.into(),
     }
